@@ -1,0 +1,1 @@
+"""The configuration schema: load, convert, validate, and say where a problem is."""

@@ -1,0 +1,38 @@
+"""The time of a worker: its event loop's, and what that is on the wall.
+
+Everything measures with :meth:`Clock.now`, which is the running loop's time and so virtual in
+tests.  The wall clock is an offset to it, taken once a second from the ``wall`` function.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+
+
+class Clock:
+    """``now()`` in seconds (monotonic, the loop's), ``wall(now)`` in seconds since the epoch."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wall: Callable[[], float] = time.time) -> None:
+        self._loop = loop
+        self._wall = wall
+        self.now: Callable[[], float] = loop.time
+        self._offset = wall() - loop.time()
+        self._checked = loop.time()
+        self._date = b""
+        self._date_second = -1
+
+    def wall(self, now: float) -> float:
+        """The wall-clock time of a loop time."""
+        if now - self._checked > 1.0:
+            self._offset = self._wall() - self._loop.time()
+            self._checked = now
+        return now + self._offset
+
+    def date(self, now: float) -> bytes:
+        """The value of a ``date`` header (RFC 9110 5.6.7), made once a second."""
+        second = int(self.wall(now))
+        if second != self._date_second:
+            self._date_second = second
+            self._date = formatdate(second, usegmt=True).encode()
+        return self._date

@@ -1,0 +1,47 @@
+"""What a worker lends to the parts that are built in it.
+
+Small on purpose: the parts every running object needs, and nothing of the configuration.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from weft.proxy.clock import Clock
+from weft.proxy.deadlines import Deadlines
+from weft.proxy.observe.stats import Store
+from weft.proxy.runtime import Runtime
+
+if TYPE_CHECKING:
+    from weft.proxy.observe.files import LogFiles
+    from weft.proxy.upstream.directory import Clusters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this proxy is: the ``node`` of the bootstrap and the command line."""
+
+    node_id: str = ""
+    cluster: str = ""
+    zone: str = ""
+    region: str = ""
+    sub_zone: str = ""
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerContext:
+    """One per worker."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    deadlines: Deadlines
+    random: Random
+    stats: Store
+    runtime: Runtime
+    clusters: "Clusters"
+    log_files: "LogFiles"
+    identity: Identity = Identity()
+    index: int = 0
+    """Number of this worker, from 0."""

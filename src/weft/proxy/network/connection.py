@@ -1,0 +1,77 @@
+"""A downstream connection below HTTP: what listener and network filters work on.
+
+``accept -> Connection (listener filters, filter chain) -> network filters -> terminal``.  The
+terminal (``tcp_proxy``, the HTTP connection manager, ``echo``, ``direct_response``) *takes* the
+connection: it becomes the protocol of the transport, so that nothing stands between the socket and
+the code that carries the bytes.  Where a filter before it wants to see every byte, the connection
+stays the protocol and passes on.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from weft.proxy.observe.stream_info import ConnectionInfo
+
+
+class Connection:
+    """The context of one downstream connection; the listener makes it, a terminal carries it."""
+
+    def __init__(self, info: ConnectionInfo, transport: asyncio.Transport, buffer_limit: int) -> None:
+        self.info = info
+        self.transport = transport
+        self.buffer_limit = buffer_limit
+        """``per_connection_buffer_limit_bytes``."""
+        self.on_closed: list[Callable[[], None]] = []
+        """Called once, in reverse order of registration, when the connection is gone."""
+        self.drained: bool = False
+        """Set when the listener or its filter chain drains: close as soon as politeness allows."""
+        self.on_drain: Callable[[], None] | None = None
+        """Set by a terminal that can hurry (HTTP: finish what is under way, then close)."""
+        self._closed = False
+
+    def closed(self) -> None:
+        """The transport is gone.  Terminals call this from ``connection_lost``; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for callback in reversed(self.on_closed):
+            callback()
+        self.on_closed.clear()
+
+    def drain(self) -> None:
+        self.drained = True
+        if self.on_drain is not None:
+            self.on_drain()
+
+    def close(self, details: str = "") -> None:
+        """Close now, what is written being flushed first; ``details`` goes to the log."""
+        if details and not self.info.termination_details:
+            self.info.termination_details = details
+        self.transport.close()
+
+
+class Terminal(Protocol):
+    """The last network filter of a chain: it owns the connection from here on."""
+
+    def take(self, connection: Connection, data: bytes) -> None:
+        """Set yourself as the transport's protocol and treat ``data`` as already received."""
+
+
+class NetworkFilter:
+    """A filter before the terminal.  Override what you need; ``sees_data`` is found from that."""
+
+    def on_new_connection(self, connection: Connection) -> bool:
+        """False: the filter has closed the connection, or keeps it; the chain stops."""
+        return True
+
+    def on_data(self, connection: Connection, data: bytes, end: bool) -> bytes | None:
+        """Bytes to pass on (usually ``data``), or None to stop the connection here."""
+        return data
+
+    def on_closed(self, connection: Connection) -> None:
+        """The connection is gone."""
+
+
+BuildTerminal = Callable[..., Terminal]
+Anything = Any

@@ -1,0 +1,49 @@
+"""Log-linear histograms (the circllhist rule): two significant decimal digits per bucket.
+
+Envoy's histograms are made so; equal buckets mean equal quantiles, and buckets of many workers
+add up without loss.
+"""
+
+
+class Histogram:
+    """Counts by bucket.  A bucket is ``exponent * 100 + mantissa`` with mantissa 10..99; 0 is zero."""
+
+    __slots__ = ("buckets", "count", "total")
+
+    def __init__(self) -> None:
+        self.buckets: dict[int, int] = {}
+        self.count: int = 0
+        self.total: float = 0.0
+
+    def record(self, value: int) -> None:
+        """Count one non-negative whole value (milliseconds, bytes, ...)."""
+        self.count += 1
+        self.total += value
+        bucket = bucket_of(value)
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+
+    def copy(self) -> "Histogram":
+        out = Histogram()
+        out.buckets = dict(self.buckets)
+        out.count = self.count
+        out.total = self.total
+        return out
+
+    def merge(self, other: "Histogram") -> None:
+        self.count += other.count
+        self.total += other.total
+        for bucket, count in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+
+
+def bucket_of(value: int) -> int:
+    """The bucket of a whole value: 0 for 0, else exponent * 100 + two leading digits."""
+    if value <= 0:
+        return 0
+    if value < 10:
+        return value * 10
+    exponent = 1
+    while value >= 100:
+        value //= 10
+        exponent += 1
+    return exponent * 100 + value

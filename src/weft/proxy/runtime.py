@@ -1,0 +1,73 @@
+"""Runtime values: what operators may change without a new configuration.
+
+A :class:`Runtime` is one frozen snapshot of all layers, later layers winning; whoever holds the
+:class:`RuntimeSource` sees the newest.
+"""
+
+from collections.abc import Mapping
+from random import Random
+
+Value = str | int | float | bool
+
+
+class Runtime:
+    """Reads of one key each, with the default that the configuration gave.  Never raises."""
+
+    def __init__(self, values: Mapping[str, Value] | None = None) -> None:
+        self.values: dict[str, Value] = dict(values or {})
+
+    def integer(self, key: str, default: int) -> int:
+        value = self.values.get(key)
+        if isinstance(value, bool) or value is None:
+            return default
+        try:
+            return int(value)
+        except ValueError:
+            return default
+
+    def number(self, key: str, default: float) -> float:
+        value = self.values.get(key)
+        if isinstance(value, bool) or value is None:
+            return default
+        try:
+            return float(value)
+        except ValueError:
+            return default
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self.values.get(key)
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        return default
+
+    def replace(self, values: Mapping[str, Value]) -> None:
+        """Take a new snapshot, whole."""
+        self.values = dict(values)
+
+
+class Chance:
+    """A share of requests: ``numerator`` of ``denominator`` (100, 10 000 or 1 000 000)."""
+
+    __slots__ = ("denominator", "key", "numerator")
+
+    def __init__(self, numerator: int, denominator: int = 100, key: str = "") -> None:
+        self.numerator = numerator
+        self.denominator = denominator
+        self.key = key
+        """Runtime key that overrides the numerator; empty for none."""
+
+    def hits(self, random: Random, runtime: Runtime | None = None) -> bool:
+        return self.hits_value(random.getrandbits(32), runtime)
+
+    def hits_value(self, value: int, runtime: Runtime | None = None) -> bool:
+        """Decide by a given random number, as Envoy does with a stream's stable one."""
+        numerator = self.numerator
+        if self.key and runtime is not None:
+            numerator = runtime.integer(self.key, numerator)
+        return value % self.denominator < numerator
+
+
+ALWAYS = Chance(100)
+NEVER = Chance(0)
