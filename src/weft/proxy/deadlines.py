@@ -32,6 +32,13 @@ class Deadline:
     def clear(self) -> None:
         self.when = NEVER
 
+    def drop(self) -> None:
+        """The owner is gone: be forgotten, soon also by the heap."""
+        self.when = NEVER
+        if self.queued != NEVER:
+            self.queued = NEVER
+            self.deadlines.dropped_one()
+
     def expired(self, now: float) -> None:
         raise NotImplementedError
 
@@ -45,6 +52,7 @@ class Deadlines:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
+        self._dropped = 0
 
     def queue(self, deadline: Deadline, when: float) -> None:
         deadline.queued = when
@@ -63,11 +71,10 @@ class Deadlines:
         """Expire what is due; called by the timer."""
         self._timer = None
         now = self.loop.time()
-        heap = self._heap
         try:
             # Timers may fire up to the loop's clock resolution early (libuv counts milliseconds).
-            while heap and heap[0][0] <= now + 0.001:
-                queued, _, deadline = heapq.heappop(heap)
+            while self._heap and self._heap[0][0] <= now + 0.001:
+                queued, _, deadline = heapq.heappop(self._heap)
                 if deadline.queued != queued:
                     continue  # queued again for an earlier time since
                 deadline.queued = NEVER
@@ -79,8 +86,16 @@ class Deadlines:
                     deadline.when = NEVER
                     deadline.expired(now)
         finally:
-            if heap and self._timer is None:
-                self._arm(heap[0][0])
+            if self._heap and self._timer is None:
+                self._arm(self._heap[0][0])
+
+    def dropped_one(self) -> None:
+        """Sweep once more than half of the heap is dead: constant cost per connection closed."""
+        self._dropped += 1
+        if self._dropped > 512 and self._dropped * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].queued == entry[0]]
+            heapq.heapify(self._heap)
+            self._dropped = 0
 
     def close(self) -> None:
         if self._timer is not None:
