@@ -1,0 +1,39 @@
+"""Small readers of well-known messages: durations, wrappers, fractions, percentages."""
+
+from typing import Any, Final, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+def seconds(duration: Any) -> float:
+    """A ``google.protobuf.Duration`` in seconds."""
+    return float(duration.seconds) + float(duration.nanos) / 1_000_000_000
+
+
+def optional_seconds(message: Any, field: str) -> float | None:
+    """The Duration field ``field`` in seconds; None when it is not set."""
+    return seconds(getattr(message, field)) if message.HasField(field) else None
+
+
+def wrapped(message: Any, field: str, default: T) -> T:
+    """The value of a wrapper field (``UInt32Value``, ``BoolValue``, ...); ``default`` when unset."""
+    if not message.HasField(field):
+        return default
+    value: T = getattr(message, field).value
+    return value
+
+
+class Fraction(NamedTuple):
+    """``numerator`` out of ``denominator`` (100, 10 000 or 1 000 000)."""
+
+    numerator: int
+    denominator: int
+
+
+_DENOMINATORS: Final = (100, 10_000, 1_000_000)
+"""By number of ``envoy.type.v3.FractionalPercent.DenominatorType``."""
+
+
+def fraction(percent: Any) -> Fraction:
+    """An ``envoy.type.v3.FractionalPercent``."""
+    return Fraction(percent.numerator, _DENOMINATORS[percent.denominator])
