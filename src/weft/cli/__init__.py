@@ -1,0 +1,1 @@
+"""Entry points, no logic: flags become values, and the part they belong to is called."""

@@ -1,0 +1,50 @@
+"""``weft``: one command, its programs as subcommands.
+
+A proxy is started by process managers, often many at a time: nothing is imported here that the
+subcommand does not need.
+"""
+
+import sys
+from collections.abc import Sequence
+
+_HELP = """\
+usage: weft [--version] [--help] COMMAND ...
+
+Weft, a service mesh in Python.
+
+commands:
+  proxy     carry traffic as an Envoy configuration says (the data plane)
+
+examples:
+  weft proxy -c envoy.yaml                       run a configuration, one worker per core
+  weft proxy -c envoy.yaml --concurrency 1       everything in one process: a sidecar
+  weft proxy -c envoy.yaml --mode validate       check it, say everything that is wrong with it
+  weft proxy --help                              all flags (they are Envoy's)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words[0] if words else ""
+    if command == "proxy":
+        from weft.cli.proxy import main as proxy
+
+        return proxy(words[1:])
+    if command == "--version":
+        from weft import __version__
+
+        print(f"weft {__version__}")
+        return 0
+    if command in ("-h", "--help", "help"):
+        print(_HELP, end="")
+        return 0
+    if not command:
+        print(_HELP, end="", file=sys.stderr)
+        return 1
+    print(f"weft: there is no command {command!r}; `weft --help` lists them", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
