@@ -1,8 +1,10 @@
 """Log-linear histograms (the circllhist rule): two significant decimal digits per bucket.
 
 Envoy's histograms are made so; equal buckets mean equal quantiles, and buckets of many workers
-add up without loss.
+add up without loss.  Samples are whole numbers; how a histogram's unit scales them, and what a
+bucket's bounds are, is :mod:`weft.proxy.observe.quantiles`' business.
 """
+
 
 
 class Histogram:
@@ -14,13 +16,22 @@ class Histogram:
         self.buckets: dict[int, int] = {}
         self.count: int = 0
         self.total: float = 0.0
+        """Exact sum of the samples; Envoy prints the approximate one, ``quantiles.approximate_sum``."""
 
     def record(self, value: int) -> None:
         """Count one non-negative whole value (milliseconds, bytes, ...)."""
         self.count += 1
         self.total += value
-        bucket = bucket_of(value)
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+        if value >= 100:
+            bucket = bucket_of(value)
+        elif value >= 10:
+            bucket = 100 + value
+        elif value > 0:
+            bucket = value * 10
+        else:
+            bucket = 0
+        buckets = self.buckets
+        buckets[bucket] = buckets.get(bucket, 0) + 1
 
     def copy(self) -> "Histogram":
         out = Histogram()
@@ -34,6 +45,17 @@ class Histogram:
         self.total += other.total
         for bucket, count in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+
+    def since(self, earlier: "Histogram") -> "Histogram":
+        """What was recorded after ``earlier``, an older copy of this histogram."""
+        out = Histogram()
+        for bucket, count in self.buckets.items():
+            more = count - earlier.buckets.get(bucket, 0)
+            if more > 0:
+                out.buckets[bucket] = more
+                out.count += more
+        out.total = self.total - earlier.total
+        return out
 
 
 def bucket_of(value: int) -> int:

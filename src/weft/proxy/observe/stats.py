@@ -5,11 +5,16 @@ A component owns a :class:`StatGroup` (the stats of one listener, one cluster, .
 class, in the ``STATS`` table, and the full name ``prefix + name`` is put together by whoever prints.
 A thousand clusters therefore cost a thousand small objects and no strings.
 
-``proxy/admin/stats.py`` renders a :class:`Snapshot`; main adds the snapshots of all workers.
+A worker answers main's question with :meth:`Store.pack`, which sends values without names; main
+makes a :class:`Snapshot` of each with :func:`decode` and adds them up.  ``proxy/admin/stats_page.py``
+and ``proxy/admin/prometheus.py`` render the sum.
 """
 
-from collections.abc import Iterator
-from typing import ClassVar, Final
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import Any, ClassVar, Final
+
+import orjson
 
 from weft.proxy.observe.histogram import Histogram
 
@@ -33,8 +38,12 @@ class StatGroup:
         """Counters with names that depend on data: name below the prefix -> value."""
         return {}
 
+    def more_histograms(self) -> dict[str, tuple[str, Histogram]]:
+        """Histograms that exist only once they are used: name below the prefix -> (unit, histogram)."""
+        return {}
+
     def reset_counters(self) -> None:
-        """``POST /reset_counters``."""
+        """``POST /reset_counters``.  A class with :class:`Codes` resets those too."""
         for attribute, _, kind in type(self).STATS:
             if kind == COUNTER:
                 setattr(self, attribute, 0)
@@ -66,6 +75,11 @@ class Codes:
                 out[f"{stem}_{status}"] = count
         return out
 
+    def reset(self) -> None:
+        """Back to zero; the names seen stay, as Envoy's do."""
+        for status in self.by_code:
+            self.by_code[status] = 0
+
 
 class Snapshot:
     """Stats by full name at one moment; snapshots of several workers add up."""
@@ -78,10 +92,9 @@ class Snapshot:
         """Full name -> (unit, histogram)."""
 
     def add(self, other: "Snapshot") -> None:
-        for name, value in other.counters.items():
-            self.counters[name] = self.counters.get(name, 0) + value
-        for name, value in other.gauges.items():
-            self.gauges[name] = self.gauges.get(name, 0) + value
+        """Sum ``other`` in.  Its histograms may become this snapshot's own: copy it first to keep it."""
+        _add_counts(self.counters, other.counters)
+        _add_counts(self.gauges, other.gauges)
         self.texts.update(other.texts)
         for name, (unit, histogram) in other.histograms.items():
             mine = self.histograms.get(name)
@@ -89,6 +102,14 @@ class Snapshot:
                 self.histograms[name] = (unit, histogram.copy())
             else:
                 mine[1].merge(histogram)
+
+
+def _add_counts(into: dict[str, int], more: dict[str, int]) -> None:
+    if not into:
+        into.update(more)
+        return
+    for name, value in more.items():
+        into[name] = into.get(name, 0) + value
 
 
 class Store:
@@ -113,27 +134,157 @@ class Store:
             for group in groups:
                 yield prefix, group
 
+    def reset_counters(self) -> None:
+        for _, group in self.groups():
+            group.reset_counters()
+
     def snapshot(self) -> Snapshot:
         out = Snapshot()
-        counters, gauges = out.counters, out.gauges
         for prefix, group in self.groups():
-            for attribute, name, kind in type(group).STATS:
-                full = prefix + name
-                value = getattr(group, attribute)
-                if kind == COUNTER:
-                    counters[full] = counters.get(full, 0) + value
-                elif kind == GAUGE:
-                    gauges[full] = gauges.get(full, 0) + value
-                else:
-                    out.texts[full] = value
-            for name, count in group.more().items():
-                full = prefix + name
-                counters[full] = counters.get(full, 0) + count
-            for attribute, name, unit in type(group).HISTOGRAMS:
-                full = prefix + name
-                histogram: Histogram = getattr(group, attribute)
-                if full in out.histograms:
-                    out.histograms[full][1].merge(histogram)
-                else:
-                    out.histograms[full] = (unit, histogram.copy())
+            kind = type(group)
+            _add_group(out, prefix, kind.STATS, kind.HISTOGRAMS, _read(group))
         return out
+
+    def pack(self) -> bytes:
+        """What :func:`decode` makes :meth:`snapshot` of, for main: values without names.
+
+        A thousand clusters that nobody has used take a worker a few milliseconds and main the rest.
+        """
+        tables: dict[type[StatGroup], int] = {}
+        groups: list[tuple[Any, ...]] = []
+        for prefix, group in self.groups():
+            kind = type(group)
+            groups.append((tables.setdefault(kind, len(tables)), prefix, *_read(group)))
+        rows_of = [([row[1:] for row in kind.STATS], [row[1:] for row in kind.HISTOGRAMS]) for kind in tables]
+        return orjson.dumps({"tables": rows_of, "groups": groups}, option=orjson.OPT_NON_STR_KEYS)
+
+
+_Histograms = dict[int, tuple[int, float, dict[int, int]]]
+"""By row of HISTOGRAMS: (count, total, buckets); an empty one is left out."""
+_More = dict[str, tuple[str, int, float, dict[int, int]]]
+"""By name: (unit, count, total, buckets)."""
+_Read = tuple[list[int], list[str], dict[str, int], _Histograms, _More]
+"""Numbers in the order of STATS (none when all are 0), texts likewise, ``more``, histograms, more of these."""
+
+_READERS: Final[dict[type[StatGroup], tuple[list[str], Any, list[str]]]] = {}
+
+
+def _read(group: StatGroup) -> _Read:
+    kind = type(group)
+    reader = _READERS.get(kind)
+    if reader is None:
+        numbers = [attribute for attribute, _, what in kind.STATS if what != TEXT]
+        texts = [attribute for attribute, _, what in kind.STATS if what == TEXT]
+        reader = _READERS[kind] = (numbers, attrgetter(*numbers) if numbers else None, texts)
+    numbers, getter, text_attributes = reader
+    values: list[int] = []
+    if getter is not None:
+        read: Any = getter(group)
+        values = [read] if len(numbers) == 1 else list(read)
+        if not any(values):
+            values = []
+    texts = [getattr(group, attribute) for attribute in text_attributes]
+    histograms: _Histograms = {}
+    for row, (attribute, _, _) in enumerate(kind.HISTOGRAMS):
+        histogram: Histogram = getattr(group, attribute)
+        if histogram.count:
+            histograms[row] = (histogram.count, histogram.total, dict(histogram.buckets))
+    late: _More = {
+        name: (unit, histogram.count, histogram.total, dict(histogram.buckets))
+        for name, (unit, histogram) in group.more_histograms().items()
+    }
+    return values, texts, group.more(), histograms, late
+
+
+def _add_group(
+    out: Snapshot,
+    prefix: str,
+    stats: Sequence[Sequence[Any]],
+    histogram_rows: Sequence[Sequence[Any]],
+    read: _Read,
+) -> None:
+    """``stats`` and ``histogram_rows`` end in (name, kind) and (name, unit)."""
+    values, texts, more, histograms, late = read
+    counters, gauges = out.counters, out.gauges
+    numbers = iter(values)
+    text_values = iter(texts)
+    for row in stats:
+        full = prefix + row[-2]
+        what = row[-1]
+        if what == COUNTER:
+            counters[full] = counters.get(full, 0) + next(numbers, 0)
+        elif what == GAUGE:
+            gauges[full] = gauges.get(full, 0) + next(numbers, 0)
+        else:
+            out.texts[full] = next(text_values, "")
+    for name, count in more.items():
+        full = prefix + name
+        counters[full] = counters.get(full, 0) + count
+    for number, row in enumerate(histogram_rows):
+        known = _named_histogram(out, prefix + row[-2], row[-1])
+        parts = histograms.get(number)
+        if parts is not None:
+            known.merge(_histogram(*parts))
+    for name, (unit, count, total, buckets) in late.items():
+        _named_histogram(out, prefix + name, unit).merge(_histogram(count, total, buckets))
+
+
+def _named_histogram(out: Snapshot, full: str, unit: str) -> Histogram:
+    known = out.histograms.get(full)
+    if known is None:
+        known = out.histograms[full] = (unit, Histogram())
+    return known[1]
+
+
+def _histogram(count: int, total: float, buckets: dict[int, int]) -> Histogram:
+    histogram = Histogram()
+    histogram.count = count
+    histogram.total = total
+    histogram.buckets = buckets
+    return histogram
+
+
+# -- between processes ---------------------------------------------------------------------------
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """A snapshot by name.  A worker that answers main uses :meth:`Store.pack`, which is cheaper."""
+    histograms = {
+        name: (unit, histogram.count, histogram.total, histogram.buckets)
+        for name, (unit, histogram) in snapshot.histograms.items()
+    }
+    parts = {
+        "counters": snapshot.counters,
+        "gauges": snapshot.gauges,
+        "texts": snapshot.texts,
+        "histograms": histograms,
+    }
+    return orjson.dumps(parts, option=orjson.OPT_NON_STR_KEYS)
+
+
+def decode(data: bytes) -> Snapshot:
+    """From :func:`encode` or :meth:`Store.pack`."""
+    out = Snapshot()
+    parts = orjson.loads(data)
+    if "groups" in parts:
+        tables = parts["tables"]
+        for table, prefix, values, texts, more, packed, packed_late in parts["groups"]:
+            stats, histogram_rows = tables[table]
+            histograms = {
+                int(row): (count, total, _buckets(buckets)) for row, (count, total, buckets) in packed.items()
+            }
+            late = {
+                name: (unit, count, total, _buckets(buckets))
+                for name, (unit, count, total, buckets) in packed_late.items()
+            }
+            _add_group(out, prefix, stats, histogram_rows, (values, texts, more, histograms, late))
+        return out
+    out.counters, out.gauges, out.texts = parts["counters"], parts["gauges"], parts["texts"]
+    for name, (unit, count, total, buckets) in parts["histograms"].items():
+        out.histograms[name] = (unit, _histogram(count, total, _buckets(buckets)))
+    return out
+
+
+def _buckets(named: dict[str, int]) -> dict[int, int]:
+    """JSON has no whole numbers as keys."""
+    return {int(bucket): count for bucket, count in named.items()}
