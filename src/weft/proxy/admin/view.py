@@ -139,7 +139,7 @@ class ServerInfo:
     hot_restart_version: str = "disabled"
     options: Mapping[str, object] = field(default_factory=dict)
     """``command_line_options`` by Envoy's names, in the order to print."""
-    identity: Identity = Identity()
+    identity: Identity = field(default_factory=Identity)
     extensions: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict)
     """Category -> (extension name, full name of its message)."""
 

@@ -22,7 +22,6 @@ BOUNDS: Final = (
 )  # fmt: skip
 """Upper bounds of the printed buckets unless the configuration sets others (Envoy's)."""
 
-PERCENT_BOUNDS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # fmt: skip
 
 
 def scale_of(unit: str) -> int:
