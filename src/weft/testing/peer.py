@@ -13,6 +13,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 WITHIN = 60.0
@@ -31,7 +32,9 @@ class Peer:
     by itself on eof.
     """
 
-    def __init__(self, *, within: float = WITHIN, reading: bool = True) -> None:
+    def __init__(
+        self, *, within: float = WITHIN, reading: bool = True, on_news: Callable[[], None] | None = None
+    ) -> None:
         self.received = bytearray()
         self.total = 0
         """Bytes ever received."""
@@ -42,8 +45,14 @@ class Peer:
         self.within = within
         self._transport: asyncio.Transport | None = None
         self._reading = reading
+        self._on_news = on_news
         self._news = asyncio.Event()
         self._writable = True
+
+    def _tell(self) -> None:
+        self._news.set()
+        if self._on_news is not None:
+            self._on_news()
 
     # -- asyncio's side --------------------------------------------------------------------------
 
@@ -56,25 +65,25 @@ class Peer:
         self.received += data
         self.total += len(data)
         self.pieces.append(data)
-        self._news.set()
+        self._tell()
 
     def eof_received(self) -> bool:
         self.ended = self.ended or "eof"
-        self._news.set()
+        self._tell()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         if error is not None and self.ended != "reset":
             self.ended = "reset"
-        self._news.set()
+        self._tell()
 
     def pause_writing(self) -> None:
         self._writable = False
 
     def resume_writing(self) -> None:
         self._writable = True
-        self._news.set()
+        self._tell()
 
     # -- the test's side -------------------------------------------------------------------------
 
@@ -144,12 +153,16 @@ class Peer:
         if (self.total, self.ended) != before:
             raise Waited(f"not quiet: {bytes(self.received)!r} {self.ended}")
 
+    def take(self) -> bytes:
+        """What has arrived and was not read, without waiting."""
+        return self._take(len(self.received))
+
     def _take(self, size: int) -> bytes:
         data = bytes(self.received[:size])
         del self.received[:size]
         return data
 
-    async def _wait(self, ready: Any, what: str, within: float | None = None) -> None:
+    async def _wait(self, ready: Callable[[], bool], what: str, within: float | None = None) -> None:
         limit = self.within if within is None else within
         loop = asyncio.get_running_loop()
         end = loop.time() + limit
@@ -230,7 +243,7 @@ class Upstream:
         return upstream
 
     def _made(self) -> Peer:
-        peer = Peer(within=self.within, reading=self.reading)
+        peer = Peer(within=self.within, reading=self.reading, on_news=self._news.set)
         self.peers.append(peer)
         self._fresh.append(peer)
         self._news.set()
@@ -243,15 +256,25 @@ class Upstream:
 
     async def accept(self, *, within: float | None = None) -> Peer:
         """The next connection that was not taken yet."""
+        await self.until(lambda: bool(self._fresh), "a connection", within)
+        return self._fresh.popleft()
+
+    async def until(self, ready: Callable[[], bool], what: str, within: float | None = None) -> None:
+        """Wait for something about any of the connections."""
         limit = self.within if within is None else within
         try:
             async with asyncio.timeout(limit):
-                while not self._fresh:
+                while not ready():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise Waited(f"waited {limit:g} s for a connection") from None
-        return self._fresh.popleft()
+            came = [bytes(peer.received[-2000:]) for peer in self.peers]
+            raise Waited(f"waited {limit:g} s for {what}; connections: {came!r}") from None
+
+    def forget(self) -> None:
+        """Forget the connections so far, which the caller has closed."""
+        self.peers.clear()
+        self._fresh.clear()
 
     def stop_listening(self) -> None:
         if self._server is not None:
