@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class HttpFilter:
     """Subclass and override.  One object per stream."""
 
+    name: str = ""
+    """As configured; the key of ``typed_per_filter_config`` (``stream.filter_settings(self.name)``)."""
+
     def on_request(self, request: Request, stream: "Stream") -> Response | None:
         return None
 

@@ -13,6 +13,7 @@ from weft.proxy.address import NOWHERE, Address
 
 if TYPE_CHECKING:
     from weft.proxy.route.table import Route, VirtualHost
+    from weft.proxy.upstream.cluster import Cluster
     from weft.proxy.upstream.host import Host
 
 
@@ -54,6 +55,8 @@ class StreamInfo:
 
     def __init__(self, connection: ConnectionInfo, start: float) -> None:
         self.connection = connection
+        self.remote: Address = connection.remote
+        """The client: the peer, or whom a trusted ``x-forwarded-for`` names (then with port 0)."""
         self.start = start
         self.request: Request | None = None
         self.original_path: bytes = b""
@@ -79,6 +82,7 @@ class StreamInfo:
         self.virtual_host: "VirtualHost | None" = None
         self.route: "Route | None" = None
         self.cluster_name: str = ""
+        self.cluster: "Cluster | None" = None
         self.host: "Host | None" = None
         self.attempts: int = 0
         self.attempted_hosts: list[str] | None = None
@@ -94,6 +98,12 @@ class StreamInfo:
         self.wire_sent: int = 0
         self.upstream_wire_received: int = 0
         self.upstream_wire_sent: int = 0
+        self.header_received: int = 0
+        """Bytes of the header fields of the request as received: names, values and 3 for each."""
+        self.header_sent: int = 0
+        """Bytes of the header fields of the response as sent: names, values and 4 for each."""
+        self.upstream_header_received: int = 0
+        self.upstream_header_sent: int = 0
 
         self.request_end: float = 0.0
         """Last byte of the request received."""

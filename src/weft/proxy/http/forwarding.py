@@ -1,0 +1,413 @@
+"""The rules of a good intermediary: what is checked and changed in every request and response.
+
+:meth:`Forwarding.admit` runs once per request, before routing: version, host, path normalization,
+trust (``x-forwarded-*``, ``x-envoy-*``), request id, hop-by-hop headers.  Policy and upstream see
+exactly what it leaves.  :meth:`Forwarding.finish_response` is its counterpart.
+"""
+
+import ipaddress
+from typing import TYPE_CHECKING, Final
+
+from weft.codec.http1 import RequestHead
+from weft.http.headers import (
+    CONNECTION,
+    DATE,
+    ENVOY,
+    FORWARDED_FOR,
+    FORWARDED_OTHER,
+    FORWARDED_PROTO,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    REQUEST_ID,
+    SERVER,
+    TE,
+    UNDERSCORE,
+    UPGRADE,
+    USER_AGENT,
+    VIA,
+    Field,
+    Headers,
+)
+from weft.http.message import Response
+from weft.http.path import FORWARD, REDIRECT, normalize
+from weft.proxy.address import Address, CidrSet
+from weft.proxy.http.settings import (
+    APPEND_IF_ABSENT,
+    DROP,
+    OVERWRITE,
+    REJECT,
+    STRIP_ANY_PORT,
+    STRIP_NO_PORT,
+    HcmSettings,
+)
+from weft.proxy.observe import flags
+
+if TYPE_CHECKING:
+    from weft.proxy.clock import Clock
+    from weft.proxy.http.connection_manager import ConnectionManager
+    from weft.proxy.http.stream import Stream
+
+_HTTP: Final = Field(b"x-forwarded-proto", b"http")
+_HTTPS: Final = Field(b"x-forwarded-proto", b"https")
+_INTERNAL: Final = Field(b"x-envoy-internal", b"true")
+_NO_LENGTH: Final = Field(b"content-length", b"0")
+_HOP: Final = CONNECTION | KEEP_ALIVE | PROXY_CONNECTION | UPGRADE
+_LOOKED_AT: Final = _HOP | ENVOY | FORWARDED_FOR | FORWARDED_OTHER | TE | UNDERSCORE | FORWARDED_PROTO
+
+_EDGE_ONLY: Final = frozenset(
+    (
+        b"x-envoy-decorator-operation",
+        b"x-envoy-downstream-service-cluster",
+        b"x-envoy-downstream-service-node",
+    )
+)
+"""Stripped from requests that come from outside the mesh (an edge proxy)."""
+_TRUSTED_ONLY: Final = frozenset(
+    (
+        b"x-envoy-retriable-status-codes",
+        b"x-envoy-retriable-header-names",
+        b"x-envoy-retry-on",
+        b"x-envoy-retry-grpc-on",
+        b"x-envoy-max-retries",
+        b"x-envoy-upstream-alt-stat-name",
+        b"x-envoy-upstream-rq-timeout-ms",
+        b"x-envoy-upstream-rq-per-try-timeout-ms",
+        b"x-envoy-upstream-rq-timeout-alt-response",
+        b"x-envoy-expected-rq-timeout-ms",
+        b"x-envoy-force-trace",
+        b"x-envoy-ip-tags",
+        b"x-envoy-original-url",
+        b"x-envoy-hedge-on-per-try-timeout",
+    )
+)
+"""Stripped from every request that is not internal."""
+_PROTECTED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
+_MOST_NOMINATED: Final = 10
+
+
+class Forwarding:
+    def __init__(self, settings: HcmSettings, manager: "ConnectionManager") -> None:
+        self.settings = settings
+        self.manager = manager
+        self.clock: Clock = manager.clock
+        self._server: Field = Field(b"server", settings.server_name)
+        self._via: Field = Field(b"via", settings.via)
+        self._internal = CidrSet(settings.internal_cidrs)
+        self._date: Field = Field(b"date", b"")
+        self._user_agent: Field = Field(b"user-agent", manager.context.identity.cluster.encode())
+        self._plain_path: bool = not (
+            settings.normalize_path or settings.merge_slashes or settings.escaped_slashes
+        )
+
+    def admit(self, stream: "Stream", head: RequestHead) -> bool:
+        """Judge and prepare the request; false when it has been answered here."""
+        settings = self.settings
+        request = stream.request
+        headers = request.headers
+        if head.minor == 0 and not settings.options.allow_http_10:
+            stream.reply(426, b"", 0, "low_version")
+            return False
+        if not self._target(stream, head):
+            return False
+        if not request.authority or not _host_valid(request.authority):
+            if head.minor == 0 and head.host is None and settings.options.default_host:
+                request.authority = settings.options.default_host
+            elif request.authority:
+                stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.invalid_authority")
+                return False
+            else:
+                if not settings.stream_error_on_invalid:
+                    stream.close_after = True
+                stream.reply(400, b"", 0, "missing_host_header")
+                return False
+        path = request.path
+        if path[:1] != b"/" and request.method != b"CONNECT":
+            if not (path == b"*" and request.method == b"OPTIONS"):
+                self.manager.stats.downstream_rq_non_relative_path += 1
+                stream.reply(404, b"", 0, "absolute_path_rejected")
+                return False
+        if not self._plain_path and path and not self._normalize(stream):
+            return False
+        if settings.strip_port != STRIP_NO_PORT:
+            self._strip_port(stream)
+        if settings.strip_trailing_host_dot and request.authority.endswith(b"."):
+            request.authority = request.authority[:-1]
+        mask = headers.mask
+        if mask & _LOOKED_AT:
+            if mask & UNDERSCORE and settings.underscores and not self._underscores(stream):
+                return False
+            if mask & (_HOP | TE) and not self._hop_by_hop(stream, head):
+                return False
+        elif settings.use_remote_address is False and stream.connection.local_restored is False:
+            pass
+        self._trust(stream)
+        if settings.generate_request_id:
+            if not mask & REQUEST_ID:
+                headers.append(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(122))))
+            elif settings.use_remote_address and not settings.preserve_external_request_id:
+                # An edge proxy does not believe a stranger's id.
+                headers.put(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(122))))
+        return True
+
+    def _target(self, stream: "Stream", head: RequestHead) -> bool:
+        """Absolute-form and authority-form targets (RFC 9112 3.2)."""
+        request = stream.request
+        target = request.path
+        if target[:1] == b"/":
+            return True
+        if request.method == b"CONNECT":
+            request.authority = target
+            request.path = b""
+            return True
+        scheme, sep, rest = target.partition(b"://")
+        if sep and scheme.lower() in (b"http", b"https"):
+            cut = len(rest)
+            for stop in (b"/", b"?", b"#"):
+                at = rest.find(stop)
+                if 0 <= at < cut:
+                    cut = at
+            authority = rest[:cut]
+            path = rest[cut:]
+            if b"@" in authority or not authority:
+                stream.close_after = True
+                stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.invalid_url")
+                return False
+            request.authority = authority
+            request.path = path or b"/"
+            return True
+        if target == b"*":
+            return True
+        stream.close_after = True
+        stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.invalid_url")
+        return False
+
+    def _normalize(self, stream: "Stream") -> bool:
+        settings = self.settings
+        request = stream.request
+        outcome, path = normalize(
+            request.path,
+            normalize_path=settings.normalize_path,
+            merge_slashes=settings.merge_slashes,
+            escaped_slashes=settings.escaped_slashes,
+        )
+        if outcome == FORWARD:
+            request.path = path
+            return True
+        if outcome == REDIRECT:
+            request.path = path
+            stream.reply(307, b"", 0, "path_normalization_failed", [Field(b"location", path)])
+            return False
+        self.manager.stats.downstream_rq_failed_path_normalization += 1
+        stream.reply(400, b"", 0, "path_normalization_failed")
+        return False
+
+    def _strip_port(self, stream: "Stream") -> None:
+        request = stream.request
+        host, sep, port = request.authority.rpartition(b":")
+        if not sep or not port.isdigit() or host.endswith(b":") or (host.startswith(b"[") and not host.endswith(b"]")):
+            return
+        if self.settings.strip_port == STRIP_ANY_PORT or int(port) == stream.connection.local.port:
+            request.authority = host
+
+    def _underscores(self, stream: "Stream") -> bool:
+        headers = stream.request.headers
+        kept = [field for field in headers.fields if not field.bit & UNDERSCORE]
+        if len(kept) == len(headers.fields):
+            return True
+        if self.settings.underscores == REJECT:
+            self.manager.codec_stats.requests_rejected_with_underscores_in_headers += 1
+            stream.close_after = True
+            stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.unexpected_underscore")
+            return False
+        if self.settings.underscores == DROP:
+            self.manager.codec_stats.dropped_headers_with_underscores += len(headers.fields) - len(kept)
+            headers.fields = kept
+        return True
+
+    def _hop_by_hop(self, stream: "Stream", head: RequestHead) -> bool:
+        """Connection-level headers end here, except those of an upgrade that is allowed."""
+        request = stream.request
+        headers = request.headers
+        mask = headers.mask
+        if head.upgrade:
+            kind = (headers.find(b"upgrade") or b"").lower()
+            if kind == b"h2c":
+                headers.drop(b"http2-settings")
+                head.upgrade = False
+            elif self._may_upgrade(stream, kind):
+                stream.upgrade = True
+                if head.length == 0 and not head.length_given:
+                    headers.put(_NO_LENGTH)
+                return True
+            else:
+                stream.close_after = True
+                stream.reply(403, b"", 0, "upgrade_failed")
+                return False
+        drop: set[bytes] = {b"connection", b"upgrade", b"keep-alive", b"proxy-connection"}
+        if mask & CONNECTION and not self._nominated(stream, drop):
+            return False
+        headers.fields = [field for field in headers.fields if field.name not in drop]
+        if mask & TE:
+            self._te(headers)
+        return True
+
+    def _nominated(self, stream: "Stream", drop: set[bytes]) -> bool:
+        """Headers that ``connection`` names are for this hop only."""
+        names: set[bytes] = set()
+        for value in stream.request.headers.find_all(b"connection"):
+            for token in value.lower().split(b","):
+                token = token.strip(b" \t")
+                if token and token not in (b"close", b"keep-alive", b"upgrade", b"te"):
+                    names.add(token)
+        if names & _PROTECTED or any(name.startswith(b":") for name in names) or len(names) > _MOST_NOMINATED:
+            stream.close_after = True
+            stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.connection_header_rejected")
+            return False
+        drop |= names - {b"host"}
+        return True
+
+    def _te(self, headers: Headers) -> None:
+        value = headers.joined(b"te")
+        if value is None:
+            return
+        if b"trailers" in [token.strip() for token in value.lower().split(b",")]:
+            headers.put(Field(b"te", b"trailers"))
+        else:
+            headers.drop(b"te")
+
+    def _may_upgrade(self, stream: "Stream", kind: bytes) -> bool:
+        """By the route where it says something, else by the connection manager."""
+        manager = self.manager
+        route = manager.route_table.find(stream.request, stream, stream.random, manager.runtime)
+        if route is not None:
+            upgrades = getattr(route.action, "upgrades", None)
+            if upgrades is not None and kind in upgrades:
+                return bool(upgrades[kind])
+        return self.settings.upgrades.get(kind, False)
+
+    def _trust(self, stream: "Stream") -> None:
+        """Who is the client, how did it come, and which of its headers are believed."""
+        settings = self.settings
+        headers = stream.request.headers
+        mask = headers.mask
+        connection = stream.connection
+        internal = False
+        edge = False
+        if settings.use_remote_address:
+            remote: Address | None = connection.remote
+            single = not mask & FORWARDED_FOR
+            if settings.xff_num_trusted_hops and mask & FORWARDED_FOR:
+                remote, single = _last_forwarded(headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops - 1)
+            if not settings.skip_xff_append:
+                self._append_forwarded_for(headers, connection.remote)
+            if settings.xff_num_trusted_hops == 0 or not mask & FORWARDED_PROTO:
+                headers.put(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
+            if settings.append_x_forwarded_port and (settings.xff_num_trusted_hops == 0 or headers.find(b"x-forwarded-port") is None):
+                headers.put(Field(b"x-forwarded-port", b"%d" % connection.local.port))
+            edge = True
+        else:
+            remote = None
+            single = False
+            if mask & FORWARDED_FOR:
+                remote, single = _last_forwarded(headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops)
+            if not mask & FORWARDED_PROTO or headers.find(b"x-forwarded-proto") is None:
+                headers.append(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
+        if remote is not None:
+            stream.remote = remote
+            if single and settings.internal_cidrs and remote.ip in self._internal:
+                internal = True
+        if mask & ENVOY:
+            headers.drop(b"x-envoy-internal")
+        if internal:
+            headers.put(_INTERNAL)
+            edge = False
+        elif mask & ENVOY:
+            kept = [
+                field
+                for field in headers.fields
+                if not field.bit & ENVOY
+                or (field.name not in _TRUSTED_ONLY and not (edge and field.name in _EDGE_ONLY))
+            ]
+            headers.fields = kept
+        if not internal:
+            for name in self.manager.route_table.internal_only_headers:
+                headers.drop(name)
+        proto = headers.find(b"x-forwarded-proto") if mask & FORWARDED_PROTO else None
+        if proto is not None and proto.lower() in (b"http", b"https"):
+            stream.request.scheme = proto.lower()
+        elif connection.transport_protocol == "tls":
+            stream.request.scheme = b"https"
+        if settings.add_user_agent:
+            if not mask & USER_AGENT or headers.find(b"user-agent") is None:
+                headers.append(self._user_agent)
+            headers.put(Field(b"x-envoy-downstream-service-cluster", self._user_agent.value))
+            if self.manager.context.identity.node_id:
+                headers.put(Field(b"x-envoy-downstream-service-node", self.manager.context.identity.node_id.encode()))
+        if settings.via:
+            before = headers.joined(b"via") if mask & VIA else None
+            headers.put(self._via if before is None else Field(b"via", before + b", " + settings.via))
+
+    def _append_forwarded_for(self, headers: Headers, remote: Address) -> None:
+        if not remote.ip:
+            return
+        ip = remote.ip.encode()
+        before = headers.joined(b"x-forwarded-for") if headers.mask & FORWARDED_FOR else None
+        headers.put(Field(b"x-forwarded-for", ip if before is None else before + b"," + ip))
+
+    def finish_response(self, stream: "Stream", response: Response) -> None:
+        """The headers of the house, on their way to the client."""
+        headers = response.headers
+        mask = headers.mask
+        settings = self.settings
+        if mask & _HOP and not (response.status == 101 and stream.upgrade):
+            headers.fields = [field for field in headers.fields if not field.bit & _HOP]
+        date_value = self.clock.date(stream.first_upstream_received or self.clock.now())
+        if not mask & DATE or headers.find(b"date") is None:
+            if self._date.value is not date_value:
+                self._date = Field(b"date", date_value)
+            headers.fields.append(self._date)
+        if settings.server_mode == OVERWRITE:
+            if mask & SERVER:
+                headers.put(self._server)
+            else:
+                headers.fields.append(self._server)
+        elif settings.server_mode == APPEND_IF_ABSENT and (not mask & SERVER or headers.find(b"server") is None):
+            headers.append(self._server)
+        if settings.via:
+            before = headers.joined(b"via") if mask & VIA else None
+            headers.put(self._via if before is None else Field(b"via", before + b", " + settings.via))
+        if settings.always_set_request_id:
+            request_id = stream.request.headers.find(b"x-request-id")
+            if request_id is not None:
+                headers.put(Field(b"x-request-id", request_id))
+
+
+def _uuid(bits: int) -> bytes:
+    """A version-4 UUID (RFC 9562 5.4) of 122 random bits."""
+    text = b"%032x" % ((bits >> 62 << 68) | (bits & ((1 << 62) - 1)))
+    return b"%b-%b-4%b-%b%b-%b" % (
+        text[0:8], text[8:12], text[12:15], b"89ab"[bits & 3 : (bits & 3) + 1], text[17:20], text[20:32],
+    )  # fmt: skip
+
+
+_HOST_CHARS: Final = bytes(set(range(0x21, 0x7F)) - set(b'"<>\\^`{|}/?#@ ') | set(range(0x80, 0x100)))
+
+
+def _host_valid(authority: bytes) -> bool:
+    """What may stand in an authority: one host, no user, no path (RFC 3986 3.2)."""
+    return not authority.translate(None, _HOST_CHARS) and b"," not in authority
+
+
+def _last_forwarded(value: bytes | None, hops: int) -> tuple[Address | None, bool]:
+    """The address ``hops`` before the last in ``x-forwarded-for``, and whether it was the only one."""
+    if not value:
+        return None, False
+    parts = value.split(b",")
+    if hops >= len(parts):
+        return None, False
+    text = parts[-1 - hops].strip().decode("latin-1")
+    try:
+        ip = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None, False
+    return Address(str(ip), 0), len(parts) == 1

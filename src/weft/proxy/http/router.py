@@ -1,0 +1,420 @@
+"""The router: the last HTTP filter, where downstream and upstream meet.
+
+:meth:`Router.start` does what the route's action says.  For a forward that is one
+:class:`Attempt`: pick a host, take a connection from its pool, write the request, and hand the
+response back to the stream.  Every way in which that can fail ends in one local reply.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from weft.api.problems import Where
+from weft.http.headers import ENVOY, Field, Headers
+from weft.http.message import Response
+from weft.proxy.extensions import HttpFilterKind
+from weft.proxy.http.stream import Stream
+from weft.proxy.observe import flags
+from weft.proxy.route.table import DIRECT, FORWARD, REDIRECT, DirectResponse, Forward, Redirect
+from weft.proxy.upstream.pool import Http1Pool, pool_of
+from weft.proxy.upstream.stream import CONNECTION_TERMINATION, REASONS, RequestWriter, ResponseReader
+
+if TYPE_CHECKING:
+    from weft.proxy.context import WorkerContext
+    from weft.proxy.http.connection_manager import ConnectionManager
+    from weft.proxy.upstream.cluster import Cluster
+    from weft.proxy.upstream.host import Host
+
+_OVERLOADED: Final = [Field(b"x-envoy-overloaded", b"true")]
+_TIMEOUT_HEADER: Final = b"x-envoy-upstream-rq-timeout-ms"
+_LONGEST_TIMEOUT: Final = 1 << 40
+"""Milliseconds; a larger header value is taken as absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    suppress_headers: bool = False
+    """Neither add nor honour ``x-envoy-*``."""
+
+
+def router_settings(message: Any, where: Where) -> RouterSettings:
+    for name in ("upstream_http_filters", "upstream_log", "strict_check_headers"):
+        if len(getattr(message, name)):
+            where.field(name).problem(f"not supported yet: {name} of the router")
+    if message.respect_expected_rq_timeout:
+        where.field("respect_expected_rq_timeout").problem("not supported yet: respect_expected_rq_timeout")
+    return RouterSettings(suppress_headers=message.suppress_envoy_headers)
+
+
+class Router:
+    """One per connection manager and worker."""
+
+    def __init__(self, settings: RouterSettings, manager: "ConnectionManager") -> None:
+        self.manager = manager
+        self.envoy_headers: bool = not settings.suppress_headers
+        self._expected: dict[float, Field] = {}
+        """Timeout in seconds -> the header that tells the upstream of it."""
+
+    def start(self, stream: Stream, data: bytes, end: bool) -> None:
+        manager = self.manager
+        manager.stats.rq_total += 1
+        route = stream.route
+        if route is None:
+            manager.stats.no_route += 1
+            stream.reply(404, b"", flags.NO_ROUTE_FOUND, "route_not_found")
+            return
+        action = route.action
+        kind = action.kind
+        if kind == FORWARD:
+            assert isinstance(action, Forward)
+            self._forward(stream, action, data, end)
+        elif kind == REDIRECT:
+            assert isinstance(action, Redirect)
+            manager.stats.rq_redirect += 1
+            location = Field(b"location", action.location(stream.request))
+            stream.reply(action.status, b"", 0, "direct_response", [location])
+        elif kind == DIRECT:
+            assert isinstance(action, DirectResponse)
+            manager.stats.rq_direct_response += 1
+            stream.reply(action.status, action.body, 0, "direct_response", action.fields)
+        else:
+            manager.stats.no_route += 1
+            stream.reply(404, b"", flags.NO_ROUTE_FOUND, "route_not_found")
+
+    def _forward(self, stream: Stream, action: Forward, data: bytes, end: bool) -> None:
+        manager = self.manager
+        context = manager.context
+        request = stream.request
+        target = action.choose(request, stream.random)
+        stream.cluster_name = target.cluster
+        cluster = context.clusters.get(target.cluster)
+        if cluster is None:
+            manager.stats.no_cluster += 1
+            stream.reply(
+                action.cluster_not_found_status, b"", flags.NO_CLUSTER_FOUND, "cluster_not_found"
+            )
+            return
+        headers = request.headers
+        timeout = action.timeout
+        if self.envoy_headers:
+            if headers.mask & ENVOY:
+                timeout = _asked_timeout(headers, timeout)
+            if timeout:
+                expected = self._expected.get(timeout)
+                if expected is None:
+                    if len(self._expected) > 256:
+                        self._expected.clear()
+                    expected = Field(b"x-envoy-expected-rq-timeout-ms", b"%d" % round(timeout * 1000))
+                    self._expected[timeout] = expected
+                if headers.mask & ENVOY:
+                    headers.put(expected)
+                else:
+                    headers.append(expected)
+        host = cluster.pick(stream)
+        stream.original_path = request.path
+        route = stream.route
+        assert route is not None
+        target_rules = target.request_headers
+        if target_rules is not None:
+            target_rules.apply(headers, stream, manager.clock)
+        if route.request_headers is not None:
+            route.request_headers.apply(headers, stream, manager.clock)
+        action.rewrite(request)
+        if target.host_rewrite:
+            request.authority = target.host_rewrite
+        if host is None:
+            cluster.stats.upstream_cx_none_healthy += 1
+            cluster.stats.count_response(503, False)
+            stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
+            return
+        if action.auto_host_rewrite and host.hostname:
+            request.authority = host.hostname.encode()
+        stream.host = host
+        stream.attempts = 1
+        attempt = Attempt(self, stream, cluster, host, pool_of(context, cluster, host, action.priority), timeout)
+        attempt.target_response_headers = target.response_headers
+        stream.attempt = attempt
+        attempt.begin(data, end)
+
+
+def _asked_timeout(headers: Headers, timeout: float) -> float:
+    """``x-envoy-upstream-rq-timeout-ms`` of a trusted caller (others' is stripped on admission)."""
+    asked = headers.find(_TIMEOUT_HEADER)
+    if asked is None:
+        return timeout
+    headers.drop(_TIMEOUT_HEADER)
+    if asked.isdigit() and len(asked) < 14 and int(asked) < _LONGEST_TIMEOUT:
+        return int(asked) / 1000
+    return timeout
+
+
+class Attempt(ResponseReader):
+    """One try of one request on one host."""
+
+    def __init__(
+        self,
+        router: Router,
+        stream: Stream,
+        cluster: "Cluster",
+        host: "Host",
+        pool: Http1Pool,
+        timeout: float,
+    ) -> None:
+        self.router = router
+        self.stream = stream
+        self.cluster = cluster
+        self.host = host
+        self.pool = pool
+        self.timeout: float = timeout
+        self.writer: RequestWriter | None = None
+        self.target_response_headers: Any = None
+        self._waiting: list[bytes] = []
+        """Body that came before the connection."""
+        self._waiting_size: int = 0
+        self._waiting_end: bool = False
+        self._trailers: Headers | None = None
+        self._holds_client: bool = False
+        """The client's reading is paused for us."""
+        self._over: bool = False
+        self._response_begun: bool = False
+
+    def begin(self, data: bytes, end: bool) -> None:
+        if data:
+            self._waiting.append(data)
+            self._waiting_size = len(data)
+        self._waiting_end = end
+        stream = self.stream
+        now = stream.start
+        if self.timeout and stream.request_done:
+            stream.downstream.request_awaited(stream, self.timeout)
+        stream.upstream_connect_start = now
+        self.pool.acquire(self, now)
+
+    # -- the request -----------------------------------------------------------------------------
+
+    def request_data(self, data: bytes, end: bool) -> None:
+        if self._over:
+            return
+        stream = self.stream
+        if end and self.timeout:
+            stream.downstream.request_awaited(stream, self.timeout)
+        writer = self.writer
+        if writer is not None:
+            stream.upstream_wire_sent += len(data)
+            writer.send_data(data, end)
+            if end:
+                stream.last_upstream_sent = self.router.manager.clock.now()
+            return
+        if data:
+            self._waiting.append(data)
+            self._waiting_size += len(data)
+        self._waiting_end = end
+        if self._waiting_size > self.cluster.settings.per_connection_buffer_limit and not self._holds_client:
+            self._holds_client = True
+            stream.downstream.pause_request()
+
+    def request_trailers(self, trailers: Headers) -> None:
+        if self._over:
+            return
+        stream = self.stream
+        if self.timeout:
+            stream.downstream.request_awaited(stream, self.timeout)
+        if self.writer is not None:
+            self.writer.send_trailers(trailers)
+        else:
+            self._trailers = trailers
+
+    def client_blocked(self) -> None:
+        if self.writer is not None:
+            self.writer.pause()
+
+    def client_writable(self) -> None:
+        if self.writer is not None:
+            self.writer.resume()
+
+    # -- called by the pool ----------------------------------------------------------------------
+
+    def on_ready(self, writer: RequestWriter, now: float) -> None:
+        stream = self.stream
+        self.writer = writer
+        stream.upstream_connect_end = now
+        stream.upstream_connection_id = writer.id
+        stream.upstream_local = writer.local
+        stream.upstream_remote = self.host.address
+        stream.upstream_protocol = writer.protocol
+        stream.first_upstream_sent = now
+        waiting = self._waiting
+        data = b"" if not waiting else waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        end = self._waiting_end
+        writer.send(stream.request, data, end, stream.upgrade)
+        if self._trailers is not None:
+            writer.send_trailers(self._trailers)
+            end = True
+        if end:
+            stream.last_upstream_sent = now
+        if waiting:
+            self._waiting = []
+        if self._holds_client:
+            self._holds_client = False
+            stream.downstream.resume_request()
+
+    def on_failure(self, reason: int, text: str) -> None:
+        self._over = True
+        self._fail(reason, text)
+
+    def on_blocked(self) -> None:
+        if not self._holds_client:
+            self._holds_client = True
+            self.stream.downstream.pause_request()
+
+    def on_writable(self) -> None:
+        if self._holds_client:
+            self._holds_client = False
+            self.stream.downstream.resume_request()
+
+    def on_interim(self, status: int, headers: Headers) -> None:
+        if self.router.manager.settings.proxy_100_continue:
+            self.stream.downstream.send_interim(status, headers)
+
+    def on_response(self, response: Response, data: bytes, end: bool, now: float) -> None:
+        stream = self.stream
+        router = self.router
+        manager = router.manager
+        self._response_begun = True
+        stream.first_upstream_received = now
+        stream.details = "via_upstream"
+        status = response.status
+        host = self.host.stats
+        if status >= 500:
+            host.rq_error += 1
+        else:
+            host.rq_success += 1
+        self.cluster.stats.count_response(status, False)
+        headers = response.headers
+        if router.envoy_headers:
+            elapsed = round((now - stream.request_end) * 1000) if stream.request_end else 0
+            headers.put(_service_time(elapsed)) if headers.mask & ENVOY else headers.append(_service_time(elapsed))
+        rules = self.target_response_headers
+        if rules is not None:
+            rules.apply(headers, stream, manager.clock)
+        route = stream.route
+        if route is not None and route.response_headers is not None:
+            route.response_headers.apply(headers, stream, manager.clock)
+        if end:
+            self._complete(now)
+        elif stream.downstream.client_is_slow():
+            self.client_blocked()
+        stream.upstream_wire_received += len(data)
+        stream.respond(response, data, end)
+
+    def on_data(self, data: bytes, end: bool, now: float) -> None:
+        self.stream.upstream_wire_received += len(data)
+        if end:
+            self._complete(now)
+        self.stream.respond_data(data, end)
+
+    def on_trailers(self, trailers: Headers, now: float) -> None:
+        self._complete(now)
+        self.stream.respond_trailers(trailers)
+
+    def on_reset(self, reason: int, text: str) -> None:
+        self._over = True
+        self.writer = None
+        self._fail(reason, text)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _complete(self, now: float) -> None:
+        self._over = True
+        self.writer = None
+        stream = self.stream
+        stream.last_upstream_received = now
+        if stream.request_end:
+            self.cluster.stats.record_time(round((now - stream.request_end) * 1000), False)
+
+    def _fail(self, reason: int, text: str) -> None:
+        stream = self.stream
+        stream.attempt = None
+        if self._holds_client:
+            self._holds_client = False
+            stream.downstream.resume_request()
+        what = REASONS[reason]
+        stream.upstream_failure = text if reason != CONNECTION_TERMINATION else ""
+        self.host.stats.rq_error += 1
+        details = f"upstream_reset_{'after' if self._response_begun else 'before'}_response_started{{{what.text.replace(' ', '_')}"
+        if text:
+            details += "|" + text.replace(" ", "_")
+        details += "}"
+        if self._response_begun:
+            self.cluster.stats.upstream_rq_rx_reset += 1
+            self.router.manager.stats.rq_reset_after_downstream_response_started += 1
+            stream.abort(what.flag, details)
+            return
+        self.cluster.stats.count_response(what.status, False)
+        body = "upstream connect error or disconnect/reset before headers. reset reason: " + what.text
+        if text:
+            body += ", transport failure reason: " + text
+        stream.reply(
+            what.status, body.encode(), what.flag, details, _OVERLOADED if reason == 0 and self.router.envoy_headers else None
+        )
+
+    def timed_out(self) -> None:
+        """The route's timeout: 504, or the end of a response that has begun."""
+        if self._over:
+            return
+        stream = self.stream
+        self.cluster.stats.upstream_rq_timeout += 1
+        self.host.stats.rq_timeout += 1
+        begun = self._response_begun
+        if not begun:
+            self.host.stats.rq_error += 1
+            self.cluster.stats.count_response(504, False)
+        self.cancel()
+        stream.attempt = None
+        if begun:
+            stream.abort(flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
+        else:
+            stream.reply(504, b"upstream request timeout", flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
+
+    def cancel(self) -> None:
+        """Nobody wants the response any more."""
+        if self._over:
+            return
+        self._over = True
+        if self._holds_client:
+            self._holds_client = False
+            self.stream.downstream.resume_request()
+        writer = self.writer
+        if writer is not None:
+            self.writer = None
+            self.cluster.stats.upstream_rq_tx_reset += 1
+            writer.reset()
+        else:
+            self.pool.cancel(self)
+
+    def response_sent(self, request_done: bool) -> None:
+        """The client has the whole response; a request still arriving is of no use now."""
+        if not self._over:
+            self.cancel()
+
+
+_TIMES: Final[list[Field]] = [Field(b"x-envoy-upstream-service-time", b"%d" % ms) for ms in range(1000)]
+
+
+def _service_time(milliseconds: int) -> Field:
+    if 0 <= milliseconds < 1000:
+        return _TIMES[milliseconds]
+    return Field(b"x-envoy-upstream-service-time", b"%d" % milliseconds)
+
+
+def _build(settings: RouterSettings, context: "WorkerContext", stat_prefix: str) -> Any:
+    """The connection manager makes the router itself: it stands at the end of every chain."""
+    return settings
+
+
+ROUTER: Final = HttpFilterKind(
+    name="envoy.filters.http.router",
+    type="envoy.extensions.filters.http.router.v3.Router",
+    settings=router_settings,
+    build=_build,
+    terminal=True,
+)

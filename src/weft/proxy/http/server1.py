@@ -1,0 +1,647 @@
+"""HTTP/1 towards the client: one connection, one stream at a time, pipelined requests waiting.
+
+The state of the request half is an enum; the response half belongs to the stream under way.
+Bytes that arrive while a response is under way wait in ``_rest`` and reading stops when that grows.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from weft.codec.errors import PeerError
+from weft.codec.http1 import (
+    ChunkedDecoder,
+    RequestHead,
+    check_head_size,
+    chunk,
+    has_expect_continue,
+    last_chunk,
+    parse_request,
+    status_line,
+)
+from weft.http.headers import CONNECTION, CONTENT_LENGTH, Field, Headers
+from weft.http.message import Request, Response
+from weft.proxy.deadlines import Deadline
+from weft.proxy.http.stream import Downstream, Stream
+from weft.proxy.network.connection import Connection
+from weft.proxy.observe import flags
+
+if TYPE_CHECKING:
+    from weft.proxy.http.connection_manager import ConnectionManager
+
+# The request half of the connection.
+HEAD: Final = 0
+"""Waiting for, or in the middle of, a request head."""
+LENGTH: Final = 1
+"""In a body of known length."""
+CHUNKED: Final = 2
+WAIT: Final = 3
+"""The request is complete; what arrives belongs to the next one."""
+TUNNEL: Final = 4
+"""Upgraded: bytes are passed on as they are."""
+CLOSING: Final = 5
+"""Answered for the last time; what arrives is thrown away."""
+
+# What a deadline of this connection is for.
+IDLE: Final = 0
+STREAM_IDLE: Final = 1
+RESPONSE: Final = 2
+REQUEST_HEADERS: Final = 3
+REQUEST: Final = 4
+CONNECTION_DURATION: Final = 5
+STREAM_DURATION: Final = 6
+DELAYED_CLOSE: Final = 7
+
+_CLOSE: Final = Field(b"connection", b"close")
+_KEEP_ALIVE: Final = Field(b"connection", b"keep-alive")
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n\r\n"
+_NO_BODY: Final = b"content-length: 0\r\n\r\n"
+_SMALL: Final = 16 * 1024
+"""Bytes: what is smaller is joined into one write."""
+
+
+class _ConnectionDeadline(Deadline):
+    def __init__(self, connection: "ServerConnection", purpose: int) -> None:
+        super().__init__(connection.manager.deadlines)
+        self.connection: ServerConnection | None = connection
+        self.purpose: int = purpose
+
+    def expired(self, now: float) -> None:
+        if self.connection is not None:
+            self.connection.deadline_expired(self.purpose, now)
+
+    def close(self) -> None:
+        self.connection = None
+        self.drop()
+
+
+class ServerConnection(Downstream):
+    def __init__(self, manager: "ConnectionManager", connection: Connection, now: float) -> None:
+        self.manager = manager
+        self.connection = connection
+        self.info = connection.info
+        self.transport: asyncio.Transport = connection.transport
+        self.stream: Stream | None = None
+        self.requests: int = 0
+        self._state: int = HEAD
+        self._rest = b""
+        """Bytes of a head not complete yet, or of pipelined requests."""
+        self._left: int = 0
+        self._chunked: ChunkedDecoder | None = None
+        self._body_chunked: bool = False
+        """The response under way is sent in chunks."""
+        self._body_none: bool = False
+        """The response under way has no body, whatever its head says (HEAD)."""
+        self._keep_alive: bool = True
+        self._http10: bool = False
+        self._eof: bool = False
+        self._paused_for_client: bool = False
+        self._reading_paused: int = 0
+        self._busy: bool = False
+        """In the loop over the bytes that arrived: a response may complete inside it."""
+        self._closed: bool = False
+        self._draining: bool = False
+        self._deadlines: list[_ConnectionDeadline | None] = [None, None, None, None, None, None, None, None]
+        settings = manager.settings
+        if settings.idle_timeout:
+            self._arm(IDLE, now + settings.idle_timeout)
+        if settings.max_connection_duration:
+            self._arm(CONNECTION_DURATION, now + settings.max_connection_duration)
+        connection.on_drain = self.drain
+
+    # -- deadlines -------------------------------------------------------------------------------
+
+    def _arm(self, purpose: int, when: float) -> None:
+        deadline = self._deadlines[purpose]
+        if deadline is None:
+            deadline = _ConnectionDeadline(self, purpose)
+            self._deadlines[purpose] = deadline
+        deadline.set(when)
+
+    def _disarm(self, purpose: int) -> None:
+        deadline = self._deadlines[purpose]
+        if deadline is not None:
+            deadline.when = 0.0
+
+    def deadline_expired(self, purpose: int, now: float) -> None:
+        manager = self.manager
+        stream = self.stream
+        if purpose == RESPONSE:
+            if stream is not None:
+                stream.timed_out()
+        elif purpose == IDLE:
+            if stream is None and not self._closed:
+                manager.stats.downstream_cx_idle_timeout += 1
+                self.connection.close("idle_timeout")
+        elif purpose == STREAM_IDLE:
+            if stream is not None:
+                manager.stats.downstream_rq_idle_timeout += 1
+                self._too_slow(stream, 408 if not stream.request_done else 504, b"stream timeout", "stream_idle_timeout", flags.STREAM_IDLE_TIMEOUT)
+        elif purpose == REQUEST_HEADERS:
+            manager.stats.downstream_rq_header_timeout += 1
+            self._refuse(PeerError("request_header_timeout", "request header timeout", 408), now, b"request header timeout", flags.DOWNSTREAM_PROTOCOL_ERROR * 0)
+        elif purpose == REQUEST:
+            if stream is not None and not stream.request_done:
+                manager.stats.downstream_rq_timeout += 1
+                self._too_slow(stream, 408, b"request timeout", "request_overall_timeout", 0)
+        elif purpose == STREAM_DURATION:
+            if stream is not None:
+                manager.stats.downstream_rq_max_duration_reached += 1
+                self._too_slow(stream, 408 if not stream.request_done else 504, b"downstream duration timeout", "max_duration_timeout", flags.DURATION_TIMEOUT)
+        elif purpose == CONNECTION_DURATION:
+            manager.stats.downstream_cx_max_duration_reached += 1
+            self.drain()
+        elif not self._closed:
+            manager.stats.downstream_cx_delayed_close_timeout += 1
+            self.transport.abort()
+
+    def _too_slow(self, stream: Stream, status: int, body: bytes, details: str, flag: int) -> None:
+        if stream.response_started:
+            stream.abort(flag, details)
+        else:
+            stream.reply(status, body, flag, details)
+
+    # -- asyncio protocol ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Not called: the listener hands over a connection that is made."""
+
+    def data_received(self, data: bytes) -> None:
+        manager = self.manager
+        size = len(data)
+        manager.stats.downstream_cx_rx_bytes_total += size
+        self.info.bytes_received += size
+        if self._state == CLOSING:
+            return
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        now = manager.clock.now()
+        try:
+            self._consume(data, now)
+        except PeerError as error:
+            self._busy = False
+            self._refuse(error, now, None, flags.DOWNSTREAM_PROTOCOL_ERROR)
+        except Exception:
+            self._busy = False
+            manager.bug(self.stream, "http1")
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        """The client sent its last byte.  It may still read: answer what is under way."""
+        self._eof = True
+        stream = self.stream
+        if stream is not None and self._state == TUNNEL:
+            stream.request_data(b"", True, self.manager.clock.now())
+            return True
+        if stream is not None:
+            # As in Envoy, a half-closed HTTP/1 connection is a closed one.
+            stream.client_gone()
+            self.stream = None
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed = True
+        stream = self.stream
+        if stream is not None:
+            self.stream = None
+            self.manager.stats.downstream_cx_destroy_active_rq += 1
+            if error is not None or not self._eof:
+                self.manager.stats.downstream_cx_destroy_remote_active_rq += 1
+            stream.client_gone()
+        for deadline in self._deadlines:
+            if deadline is not None:
+                deadline.close()
+        self.manager.connection_closed(self, self.connection.info.termination_details == "")
+        self.connection.on_drain = None
+        self.connection.closed()
+
+    def pause_writing(self) -> None:
+        self.manager.stats.downstream_flow_control_paused_reading_total += 1
+        if self.stream is not None and self.stream.attempt is not None:
+            self.stream.attempt.client_blocked()
+        self._paused_for_client = True
+
+    def resume_writing(self) -> None:
+        self._paused_for_client = False
+        self.manager.stats.downstream_flow_control_resumed_reading_total += 1
+        if self.stream is not None and self.stream.attempt is not None:
+            self.stream.attempt.client_writable()
+
+    # -- the request -----------------------------------------------------------------------------
+
+    def _consume(self, data: bytes, now: float) -> None:
+        """Go over what arrived, as often as one complete request ends and the next begins."""
+        pos = 0
+        size = len(data)
+        self._busy = True
+        while pos < size:
+            state = self._state
+            if state == HEAD:
+                if self.manager.settings.options.max_head < 0:
+                    break
+                head = parse_request(data, pos, self.manager.settings.options)
+                if head is None:
+                    self._rest = data[pos:] if pos else data
+                    if self.manager.settings.request_headers_timeout and self._deadline_off(REQUEST_HEADERS):
+                        self._arm(REQUEST_HEADERS, now + self.manager.settings.request_headers_timeout)
+                    break
+                pos = self._begin(head, data, now)
+            elif state == WAIT:
+                self._rest = data[pos:] if pos else data
+                if len(self._rest) > self.connection.buffer_limit:
+                    self.pause_request()
+                    self._rest_full = True
+                break
+            else:
+                pos = self._body(data, pos, now)
+        self._busy = False
+
+    def _deadline_off(self, purpose: int) -> bool:
+        deadline = self._deadlines[purpose]
+        return deadline is None or deadline.when == 0.0
+
+    def _begin(self, head: RequestHead, data: bytes, now: float) -> int:
+        """A request head is complete; the offset after what was taken of ``data``."""
+        manager = self.manager
+        settings = manager.settings
+        self.requests += 1
+        self._http10 = head.minor == 0
+        self._keep_alive = head.keep_alive
+        if settings.max_requests_per_connection and self.requests >= settings.max_requests_per_connection:
+            if not self._draining:
+                manager.stats.downstream_cx_max_requests_reached += 1
+            self._keep_alive = False
+        request = Request(head.method, head.target, head.host or b"", b"http", head.headers, b"HTTP/1.1" if head.minor else b"HTTP/1.0")
+        stream = Stream(manager, self, self.info, request, now)
+        stream.protocol = "HTTP/1.1" if head.minor else "HTTP/1.0"
+        self.stream = stream
+        manager.began(stream)
+        pos = head.end
+        stream.wire_received = pos
+        self._disarm(IDLE)
+        self._disarm(REQUEST_HEADERS)
+        if settings.stream_idle_timeout:
+            self._arm(STREAM_IDLE, now + settings.stream_idle_timeout)
+        if settings.max_stream_duration:
+            self._arm(STREAM_DURATION, now + settings.max_stream_duration)
+        end = False
+        body = b""
+        size = len(data)
+        if head.length == 0:
+            self._state = WAIT
+            end = True
+        elif head.length > 0:
+            self._left = head.length
+            self._state = LENGTH
+            if pos < size:
+                stop = min(size, pos + self._left)
+                body = data[pos:stop]
+                self._left -= stop - pos
+                pos = stop
+                if self._left == 0:
+                    self._state = WAIT
+                    end = True
+        else:
+            decoder = ChunkedDecoder(settings.options)
+            self._chunked = decoder
+            self._state = CHUNKED
+        if not end and settings.request_timeout:
+            self._arm(REQUEST, now + settings.request_timeout)
+        stream.request_done = end
+        if not manager.forwarding.admit(stream, head):
+            return pos
+        if has_expect_continue(head.headers) and not settings.proxy_100_continue:
+            head.headers.drop(b"expect")
+            if not end:
+                self.send_interim(100, Headers())
+        if stream.upgrade:
+            self._state = TUNNEL if end else self._state
+            stream.begin(body, False)
+            return pos
+        if self._state == CHUNKED and pos < size and self._chunked is not None:
+            # The first piece goes with the head.
+            decoder = self._chunked
+            pos = decoder.feed(data, pos)
+            body = decoder.take()
+            if decoder.done:
+                self._state = WAIT
+                self._chunked = None
+                if decoder.trailers is None or not settings.options.keep_trailers:
+                    end = True
+                    stream.begin(body, True)
+                else:
+                    stream.begin(body, False)
+                    if self.stream is stream:
+                        stream.request_trailers_arrived(decoder.trailers)
+                self._request_over()
+                return pos
+        stream.begin(body, end)
+        if end:
+            self._request_over()
+        return pos
+
+    def _request_over(self) -> None:
+        self._disarm(REQUEST)
+        if self._state == WAIT and self.stream is None:
+            self._next()
+
+    def _body(self, data: bytes, pos: int, now: float) -> int:
+        """Body bytes at ``pos``; the offset after what belongs to this request."""
+        stream = self.stream
+        size = len(data)
+        state = self._state
+        if self.manager.settings.stream_idle_timeout:
+            self._arm(STREAM_IDLE, now + self.manager.settings.stream_idle_timeout)
+        if state == LENGTH:
+            stop = min(size, pos + self._left)
+            piece = data if pos == 0 and stop == size else data[pos:stop]
+            self._left -= stop - pos
+            if stream is not None:
+                stream.wire_received += stop - pos
+            if self._left == 0:
+                self._state = WAIT
+                self._disarm(REQUEST)
+            if stream is not None:
+                stream.request_data(piece, self._left == 0, now)
+            return stop
+        if state == CHUNKED:
+            decoder = self._chunked
+            assert decoder is not None
+            stop = decoder.feed(data, pos)
+            piece = decoder.take()
+            if stream is not None:
+                stream.wire_received += stop - pos
+            if decoder.done:
+                self._state = WAIT
+                self._chunked = None
+                self._disarm(REQUEST)
+                if stream is not None:
+                    if decoder.trailers is not None and self.manager.settings.options.keep_trailers:
+                        if piece:
+                            stream.request_data(piece, False, now)
+                        stream.request_trailers_arrived(decoder.trailers)
+                    else:
+                        stream.request_data(piece, True, now)
+            elif piece and stream is not None:
+                stream.request_data(piece, False, now)
+            return stop
+        if state == TUNNEL and stream is not None:
+            stream.request_data(data[pos:] if pos else data, False, now)
+        return size
+
+    def _next(self) -> None:
+        """The exchange is over and the connection lives on: the next request may be there already."""
+        self._state = HEAD
+        manager = self.manager
+        now = manager.clock.now()
+        settings = manager.settings
+        self._disarm(STREAM_IDLE)
+        self._disarm(RESPONSE)
+        if settings.max_stream_duration:
+            self._disarm(STREAM_DURATION)
+        if settings.idle_timeout:
+            self._arm(IDLE, now + settings.idle_timeout)
+        if self._rest and not self._busy:
+            rest = self._rest
+            self._rest = b""
+            manager.loop.call_soon(self._pipelined, rest)
+        elif self._reading_paused:
+            self._reading_paused = 1
+            self.resume_request()
+
+    def _pipelined(self, rest: bytes) -> None:
+        if self._closed or self._state == CLOSING:
+            return
+        if self._reading_paused:
+            self._reading_paused = 1
+            self.resume_request()
+        rest += self._rest
+        self._rest = b""
+        try:
+            self._consume(rest, self.manager.clock.now())
+        except PeerError as error:
+            self._busy = False
+            self._refuse(error, self.manager.clock.now(), None, flags.DOWNSTREAM_PROTOCOL_ERROR)
+
+    def _refuse(self, error: PeerError, now: float, body: bytes | None, flag: int) -> None:
+        """The client broke the protocol: one answer where that is still possible, then the end."""
+        manager = self.manager
+        if flag:
+            manager.stats.downstream_cx_protocol_error += 1
+        stream = self.stream
+        if stream is None:
+            request = Request(b"", b"", b"", b"http", Headers())
+            stream = Stream(manager, self, self.info, request, now)
+            stream.protocol = "HTTP/1.1"
+            self.stream = stream
+            self._http10 = False
+            manager.began(stream)
+            if error.status == 431:
+                manager.stats.downstream_rq_too_large += 1
+        stream.close_after = True
+        self._state = CLOSING
+        if body is None:
+            body = _REASON_BODY.get(error.status, b"")
+        stream.request_done = False
+        stream.reply(error.status, body, flag, error.kind)
+
+    # -- the response ----------------------------------------------------------------------------
+
+    def send(self, stream: Stream, response: Response, data: bytes, end: bool) -> None:
+        manager = self.manager
+        headers = response.headers
+        status = response.status
+        request = stream.request
+        head_request = request.method == b"HEAD"
+        no_body = head_request or status == 204 or status == 304
+        self._body_none = no_body
+        self._body_chunked = False
+        close = not self._keep_alive or stream.close_after or self._draining
+        if status == 101 and stream.upgrade:
+            self._state = TUNNEL
+            close = False
+        elif not stream.request_done and (end or not self._may_continue(stream)):
+            close = True
+        tail = b"\r\n"
+        if status == 101 or status == 204:
+            pass
+        elif headers.mask & CONTENT_LENGTH and headers.find(b"content-length") is not None:
+            pass
+        elif end and not data:
+            if not no_body:
+                tail = _NO_BODY
+        elif self._http10:
+            close = True
+        elif not (head_request and end):
+            if not no_body:
+                self._body_chunked = True
+            tail = _CHUNKED
+        fields = headers.fields
+        if close:
+            self._keep_alive = False
+            headers.put(_CLOSE)
+            fields = headers.fields
+        elif self._http10 and status != 101:
+            headers.put(_KEEP_ALIVE)
+            fields = headers.fields
+        parts = [status_line(status)]
+        parts.extend([field.wire for field in fields])
+        parts.append(tail)
+        if data and not no_body:
+            if self._body_chunked:
+                parts.append(chunk(data))
+                if end:
+                    parts.append(b"0\r\n\r\n")
+            elif len(data) < _SMALL:
+                parts.append(data)
+            else:
+                self._write(b"".join(parts), stream)
+                parts = [data]
+        self._write(parts[0] if len(parts) == 1 else b"".join(parts), stream)
+        if not stream.first_downstream_sent:
+            stream.first_downstream_sent = manager.clock.now()
+        if end:
+            self._over(stream)
+        elif manager.settings.stream_idle_timeout:
+            self._arm(STREAM_IDLE, manager.clock.now() + manager.settings.stream_idle_timeout)
+
+    def _may_continue(self, stream: Stream) -> bool:
+        """A response that begins before the request ended may go on while the request does."""
+        return True
+
+    def _write(self, data: bytes, stream: Stream) -> None:
+        size = len(data)
+        stream.wire_sent += size
+        self.info.bytes_sent += size
+        self.manager.stats.downstream_cx_tx_bytes_total += size
+        self.transport.write(data)
+
+    def send_data(self, stream: Stream, data: bytes, end: bool) -> None:
+        if not self._body_none:
+            if not self._body_chunked:
+                if data:
+                    self._write(data, stream)
+            elif data:
+                if len(data) < _SMALL:
+                    self._write(chunk(data) + b"0\r\n\r\n" if end else chunk(data), stream)
+                else:
+                    self._write(b"%x\r\n" % len(data), stream)
+                    self._write(data, stream)
+                    self._write(b"\r\n0\r\n\r\n" if end else b"\r\n", stream)
+            elif end:
+                self._write(b"0\r\n\r\n", stream)
+        if end:
+            self._over(stream)
+        elif self.manager.settings.stream_idle_timeout:
+            self._arm(STREAM_IDLE, self.manager.clock.now() + self.manager.settings.stream_idle_timeout)
+
+    def send_trailers(self, stream: Stream, trailers: Headers) -> None:
+        if self._body_chunked and not self._body_none:
+            kept = trailers if self.manager.settings.options.keep_trailers else None
+            self._write(last_chunk(kept), stream)
+        self._over(stream)
+
+    def send_interim(self, status: int, headers: Headers) -> None:
+        if self._http10:
+            return
+        parts = [status_line(status)]
+        parts.extend([field.wire for field in headers.fields])
+        parts.append(b"\r\n")
+        data = b"".join(parts)
+        if self.stream is not None:
+            self._write(data, self.stream)
+
+    def abort(self, stream: Stream) -> None:
+        self.stream = None
+        stream.response_done = True
+        self._state = CLOSING
+        if stream.attempt is not None:
+            stream.attempt.cancel()
+            stream.attempt = None
+        stream.finish(self.manager.clock.now())
+        if not self._closed:
+            # What was sent stays sent; the missing end of the message tells the client.
+            self.connection.close(stream.details)
+
+    def _over(self, stream: Stream) -> None:
+        """The last byte of a response is written."""
+        now = self.manager.clock.now()
+        stream.last_downstream_sent = now
+        if stream.attempt is not None and not stream.request_done:
+            self.manager.stats.downstream_rq_response_before_rq_complete += 1
+        attempt = stream.attempt
+        stream.attempt = None
+        request_done = stream.request_done
+        stream.finish(now)
+        if attempt is not None:
+            attempt.response_sent(request_done)
+        self.stream = None
+        if self._state == TUNNEL:
+            self._close_politely(now)
+        elif not request_done or not self._keep_alive or self._state == CLOSING:
+            self._close_politely(now)
+        elif self._state == WAIT:
+            self._next()
+
+    def _close_politely(self, now: float) -> None:
+        """Close so that the client surely reads the answer: RST must not overtake it.
+
+        When the client may still be sending, its bytes are read and thrown away for a while
+        (``delayed_close_timeout``), for closing on unread bytes would reset the connection.
+        """
+        clean = self._state == WAIT and not self._rest
+        self._state = CLOSING
+        self._rest = b""
+        if self._closed:
+            return
+        for purpose in (IDLE, STREAM_IDLE, RESPONSE, REQUEST, STREAM_DURATION, CONNECTION_DURATION):
+            self._disarm(purpose)
+        if not self.connection.info.termination_details:
+            self.connection.info.termination_details = "http_close"
+        delay = self.manager.settings.delayed_close_timeout
+        if clean or not delay or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._reading_paused = 0
+        self.transport.resume_reading()
+        self.transport.write_eof()
+        self._arm(DELAYED_CLOSE, now + delay)
+
+    # -- back-pressure and the end ----------------------------------------------------------------
+
+    def pause_request(self) -> None:
+        self._reading_paused += 1
+        if self._reading_paused == 1 and not self._closed:
+            self.transport.pause_reading()
+
+    def resume_request(self) -> None:
+        if self._reading_paused:
+            self._reading_paused -= 1
+            if self._reading_paused == 0 and not self._closed:
+                self.transport.resume_reading()
+
+    def request_awaited(self, stream: Stream, seconds: float) -> None:
+        if self.stream is stream:
+            if seconds:
+                self._arm(RESPONSE, self.manager.clock.now() + seconds)
+            else:
+                self._disarm(RESPONSE)
+
+    def client_is_slow(self) -> bool:
+        return self._paused_for_client
+
+    def drain(self) -> None:
+        """Close as soon as nothing is under way: now, or after the response of the stream."""
+        self._draining = True
+        if self.stream is None and not self._closed and not self._rest and self._state != CLOSING:
+            self.connection.close("draining")
+
+
+_REASON_BODY: Final[dict[int, bytes]] = {
+    400: b"Bad Request",
+    426: b"Upgrade Required",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+}
+"""Bodies of the replies to what could not be parsed, as Envoy words them."""
+_ = (CONNECTION, check_head_size)

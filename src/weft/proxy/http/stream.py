@@ -1,0 +1,305 @@
+"""One request and its response, between a downstream codec and the router.
+
+A stream is the record of itself (:class:`~weft.proxy.observe.stream_info.StreamInfo`) and three
+steps: :meth:`Stream.begin` (admit, route, request filters, router), :meth:`Stream.respond` and its
+kin (response filters, headers of the house, codec), :meth:`Stream.finish` (stats, access log).
+It knows no protocol: :class:`Downstream` is what it writes to.
+
+Whatever goes wrong ends in :meth:`Stream.reply` (a local reply) or :meth:`Stream.abort`.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from weft.http.headers import Field, Headers
+from weft.http.message import Request, Response
+from weft.proxy.http.filter import HttpFilter
+from weft.proxy.observe import flags
+from weft.proxy.observe.stream_info import ConnectionInfo, StreamInfo
+
+if TYPE_CHECKING:
+    from weft.proxy.http.connection_manager import ConnectionManager
+    from weft.proxy.http.router import Attempt
+
+
+class Downstream:
+    """What a stream answers to: one exchange on a client's connection, of any protocol."""
+
+    def send(self, stream: "Stream", response: Response, data: bytes, end: bool) -> None:
+        """The head and, when ``data`` or ``end`` say so, (a part of) the body."""
+        raise NotImplementedError
+
+    def send_data(self, stream: "Stream", data: bytes, end: bool) -> None:
+        raise NotImplementedError
+
+    def send_trailers(self, stream: "Stream", trailers: Headers) -> None:
+        raise NotImplementedError
+
+    def send_interim(self, status: int, headers: Headers) -> None:
+        """A 1xx response."""
+        raise NotImplementedError
+
+    def abort(self, stream: "Stream") -> None:
+        """The response cannot be completed: the client must see that it is broken."""
+        raise NotImplementedError
+
+    def pause_request(self) -> None:
+        """The upstream takes no more of the body for now."""
+        raise NotImplementedError
+
+    def resume_request(self) -> None:
+        raise NotImplementedError
+
+    def client_is_slow(self) -> bool:
+        """The client does not take what is written: do not read more from upstream."""
+        raise NotImplementedError
+
+    def request_awaited(self, stream: "Stream", seconds: float) -> None:
+        """Arm the response timeout; 0 disarms."""
+        raise NotImplementedError
+
+
+class Stream(StreamInfo):
+    def __init__(
+        self,
+        manager: "ConnectionManager",
+        downstream: Downstream,
+        connection: ConnectionInfo,
+        request: Request,
+        now: float,
+    ) -> None:
+        super().__init__(connection, now)
+        self.manager = manager
+        self.downstream = downstream
+        self.request: Request = request  # type: ignore[misc]  # never None here, unlike TCP's record
+        self.random: int = manager.random.getrandbits(63)
+        """Drawn once, so that a choice made twice is made the same."""
+        self.attempt: Attempt | None = None
+        self.filters: list[HttpFilter] | None = None
+        self.request_done: bool = False
+        """The whole request has arrived."""
+        self.response_started: bool = False
+        self.response_done: bool = False
+        self.finished: bool = False
+        self.upgrade: bool = False
+        """The client asked for another protocol, and may."""
+        self.interim_route: bool = False
+        self.close_after: bool = False
+        """The downstream connection must not be used again."""
+        self._held: list[tuple[bytes, bool, Headers | None]] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # -- the request -----------------------------------------------------------------------------
+
+    def begin(self, data: bytes, end: bool) -> None:
+        """The head is admitted (see ``forwarding.admit``): route it, filter it, send it on."""
+        manager = self.manager
+        self.request_done = end
+        if data:
+            self.bytes_received = len(data)
+        if end:
+            self.request_end = self.start
+        route = manager.route_table.find(self.request, self, self.random, manager.runtime)
+        self.route = route
+        if route is not None:
+            self.virtual_host = route.virtual_host
+        if manager.filter_chain.plain:
+            manager.router.start(self, data, end)
+            return
+        self.filters = manager.filter_chain.create(self)
+        self._filter_request(0, data, end)
+
+    def _filter_request(self, first: int, data: bytes, end: bool) -> None:
+        filters = self.filters
+        assert filters is not None
+        for i in range(first, len(filters)):
+            answer: Any = filters[i].on_request(self.request, self)
+            if answer is None:
+                continue
+            if inspect.isawaitable(answer):
+                self._held = [(data, end, None)] if data or end else []
+                self._task = self.manager.loop.create_task(self._wait(answer, i))
+                return
+            self.answer(answer)
+            return
+        if data or end:
+            data = self._filter_data(data, end)
+        if not self.finished and not self.response_started:
+            self.manager.router.start(self, data, end)
+
+    async def _wait(self, answer: Awaitable[Any], index: int) -> None:
+        """An ``async def on_request``: the body waits in ``_held`` meanwhile."""
+        try:
+            response = await answer
+        except Exception:
+            self.manager.bug(self, "http filter")
+            self._held = None
+            self.reply(500, b"", 0, "filter_exception")
+            return
+        held = self._held or []
+        self._held = None
+        self._task = None
+        if self.finished:
+            return
+        if response is not None:
+            self.answer(response)
+            return
+        data = b"".join([piece for piece, _, _ in held])
+        end = bool(held) and held[-1][1]
+        self._filter_request(index + 1, data, end and held[-1][2] is None)
+        if held and held[-1][2] is not None:
+            self.request_trailers_arrived(held[-1][2])
+
+    def _filter_data(self, data: bytes, end: bool) -> bytes:
+        for http_filter in self.filters or ():
+            data = http_filter.on_request_data(data, end, self)
+        return data
+
+    def request_data(self, data: bytes, end: bool, now: float) -> None:
+        """More of the body arrived."""
+        self.bytes_received += len(data)
+        if end:
+            self.request_done = True
+            self.request_end = now
+        if self._held is not None:
+            self._held.append((data, end, None))
+            return
+        if self.filters is not None:
+            data = self._filter_data(data, end)
+        attempt = self.attempt
+        if attempt is not None:
+            attempt.request_data(data, end)
+
+    def request_trailers_arrived(self, trailers: Headers) -> None:
+        """The body is over and trailers came with its end."""
+        self.request_trailers = trailers
+        self.request_done = True
+        self.request_end = self.manager.clock.now()
+        if self._held is not None:
+            self._held.append((b"", True, trailers))
+            return
+        for http_filter in self.filters or ():
+            http_filter.on_request_trailers(trailers, self)
+        if self.attempt is not None:
+            self.attempt.request_trailers(trailers)
+
+    # -- the response ----------------------------------------------------------------------------
+
+    def answer(self, response: Response) -> None:
+        """A filter answers in the upstream's place."""
+        self.reply(
+            response.status, response.body, 0, self.details or "filter_response", response.headers.fields
+        )
+
+    def reply(
+        self,
+        status: int,
+        body: bytes,
+        flag: int,
+        details: str,
+        fields: list[Field] | None = None,
+    ) -> None:
+        """Answer locally: the one place where responses of the house are made."""
+        self.flags |= flag
+        if not self.details:
+            self.details = details
+        if self.finished or self.response_done:
+            return
+        if self.attempt is not None:
+            self.attempt.cancel()
+            self.attempt = None
+        if self.response_started:
+            self.abort(0, details)
+            return
+        self.manager.local_reply.send(self, status, body, fields)
+
+    def respond(self, response: Response, data: bytes, end: bool) -> None:
+        """The head of a response, with as much of the body as is there."""
+        self.response_started = True
+        filters = self.filters
+        if filters is not None:
+            for i in range(len(filters) - 1, -1, -1):
+                filters[i].on_response(response, self)
+            if data or end:
+                for i in range(len(filters) - 1, -1, -1):
+                    data = filters[i].on_response_data(data, end, self)
+        self.response = response
+        self.status = response.status
+        self.manager.forwarding.finish_response(self, response)
+        self.bytes_sent = len(data)
+        self.response_done = end
+        self.downstream.send(self, response, data, end)
+
+    def respond_data(self, data: bytes, end: bool) -> None:
+        filters = self.filters
+        if filters is not None:
+            for i in range(len(filters) - 1, -1, -1):
+                data = filters[i].on_response_data(data, end, self)
+        self.bytes_sent += len(data)
+        self.response_done = end
+        self.downstream.send_data(self, data, end)
+
+    def respond_trailers(self, trailers: Headers) -> None:
+        filters = self.filters
+        if filters is not None:
+            for i in range(len(filters) - 1, -1, -1):
+                filters[i].on_response_trailers(trailers, self)
+        self.response_trailers = trailers
+        self.response_done = True
+        self.downstream.send_trailers(self, trailers)
+
+    def abort(self, flag: int, details: str) -> None:
+        """Break the response off: it has begun and cannot be completed."""
+        self.flags |= flag
+        if not self.details or self.details == "via_upstream":
+            self.details = details
+        self.close_after = True
+        if not self.finished:
+            self.downstream.abort(self)
+
+    def client_gone(self, flag: int = flags.DOWNSTREAM_CONNECTION_TERMINATION, details: str = "") -> None:
+        """The downstream connection is lost, or the client gave the stream up."""
+        if self.finished:
+            return
+        self.flags |= flag
+        if details or not self.details:
+            self.details = details or "downstream_remote_disconnect"
+        if self.attempt is not None:
+            self.attempt.cancel()
+            self.attempt = None
+        self.finish(self.manager.clock.now())
+
+    def timed_out(self) -> None:
+        """The route's timeout (armed by the router) is over."""
+        if self.attempt is not None:
+            self.attempt.timed_out()
+
+    def finish(self, now: float) -> None:
+        """The stream is over, one way or another: count it and log it.  Idempotent."""
+        if self.finished:
+            return
+        self.finished = True
+        self.end = now
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self.filters is not None:
+            for http_filter in self.filters:
+                http_filter.on_complete(self)
+        self.manager.completed(self)
+
+    # -- for filters -----------------------------------------------------------------------------
+
+    def filter_settings(self, name: str) -> object | None:
+        """The most specific ``typed_per_filter_config`` for the filter configured as ``name``."""
+        if self.route is None:
+            return None
+        return self.route.filter_settings.get(name)
+
+    def clear_route(self) -> None:
+        """A filter changed what routes look at: find the route again, in the same table."""
+        manager = self.manager
+        self.route = manager.route_table.find(self.request, self, self.random, manager.runtime)
+        self.virtual_host = self.route.virtual_host if self.route is not None else None
