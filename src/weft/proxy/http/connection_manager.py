@@ -23,6 +23,7 @@ from weft.proxy.observe import flags
 from weft.proxy.observe.access_log import open_access_logs
 from weft.proxy.observe.histogram import Histogram
 from weft.proxy.observe.stats import Codes, StatGroup, rows
+from weft.proxy.route.filter_settings import DISABLED
 
 if TYPE_CHECKING:
     from weft.proxy.observe.access_log import AccessLog
@@ -213,10 +214,10 @@ class FilterChain:
     def create(self, stream: Stream) -> list[HttpFilter] | None:
         """The filters of one stream, without those that its route disables."""
         out: list[HttpFilter] = []
-        route = stream.route
+        settings = stream.filter_table()
         for name, factory, off in self.entries:
-            if route is not None and name in route.filter_settings:
-                off = route.is_disabled(name)
+            if name in settings:
+                off = settings[name] is DISABLED
             if not off:
                 http_filter = factory()
                 http_filter.name = name

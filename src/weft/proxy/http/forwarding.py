@@ -29,7 +29,7 @@ from weft.http.headers import (
     Headers,
 )
 from weft.http.message import Response
-from weft.http.path import FORWARD, REDIRECT, normalize
+from weft.http.path import FORWARD, REDIRECT, PathPolicy
 from weft.proxy.address import Address, CidrSet
 from weft.proxy.http.settings import (
     APPEND_IF_ABSENT,
@@ -95,6 +95,11 @@ class Forwarding:
         self._internal = CidrSet(settings.internal_cidrs)
         self._date: Field = Field(b"date", b"")
         self._user_agent: Field = Field(b"user-agent", manager.context.identity.cluster.encode())
+        self._paths = PathPolicy(
+            normalize=settings.normalize_path,
+            merge_slashes=settings.merge_slashes,
+            escaped_slashes=settings.escaped_slashes,
+        )
         self._plain_path: bool = not (
             settings.normalize_path or settings.merge_slashes or settings.escaped_slashes
         )
@@ -126,7 +131,7 @@ class Forwarding:
                 self.manager.stats.downstream_rq_non_relative_path += 1
                 stream.reply(404, b"", 0, "absolute_path_rejected")
                 return False
-        if not self._plain_path and path and not self._normalize(stream):
+        if (not self._plain_path or b"#" in path) and path and not self._normalize(stream):
             return False
         if settings.strip_port != STRIP_NO_PORT:
             self._strip_port(stream)
@@ -138,8 +143,6 @@ class Forwarding:
                 return False
             if mask & (_HOP | TE) and not self._hop_by_hop(stream, head):
                 return False
-        elif settings.use_remote_address is False and stream.connection.local_restored is False:
-            pass
         self._trust(stream)
         if settings.generate_request_id:
             if not mask & REQUEST_ID:
@@ -182,14 +185,8 @@ class Forwarding:
         return False
 
     def _normalize(self, stream: "Stream") -> bool:
-        settings = self.settings
         request = stream.request
-        outcome, path = normalize(
-            request.path,
-            normalize_path=settings.normalize_path,
-            merge_slashes=settings.merge_slashes,
-            escaped_slashes=settings.escaped_slashes,
-        )
+        outcome, path = self._paths.apply(request.path)
         if outcome == FORWARD:
             request.path = path
             return True
@@ -204,7 +201,12 @@ class Forwarding:
     def _strip_port(self, stream: "Stream") -> None:
         request = stream.request
         host, sep, port = request.authority.rpartition(b":")
-        if not sep or not port.isdigit() or host.endswith(b":") or (host.startswith(b"[") and not host.endswith(b"]")):
+        if (
+            not sep
+            or not port.isdigit()
+            or host.endswith(b":")
+            or (host.startswith(b"[") and not host.endswith(b"]"))
+        ):
             return
         if self.settings.strip_port == STRIP_ANY_PORT or int(port) == stream.connection.local.port:
             request.authority = host
@@ -261,7 +263,9 @@ class Forwarding:
                     names.add(token)
         if names & _PROTECTED or any(name.startswith(b":") for name in names) or len(names) > _MOST_NOMINATED:
             stream.close_after = True
-            stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.connection_header_rejected")
+            stream.reply(
+                400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.connection_header_rejected"
+            )
             return False
         drop |= names - {b"host"}
         return True
@@ -297,19 +301,25 @@ class Forwarding:
             remote: Address | None = connection.remote
             single = not mask & FORWARDED_FOR
             if settings.xff_num_trusted_hops and mask & FORWARDED_FOR:
-                remote, single = _last_forwarded(headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops - 1)
+                remote, single = _last_forwarded(
+                    headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops - 1
+                )
             if not settings.skip_xff_append:
                 self._append_forwarded_for(headers, connection.remote)
             if settings.xff_num_trusted_hops == 0 or not mask & FORWARDED_PROTO:
                 headers.put(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
-            if settings.append_x_forwarded_port and (settings.xff_num_trusted_hops == 0 or headers.find(b"x-forwarded-port") is None):
+            if settings.append_x_forwarded_port and (
+                settings.xff_num_trusted_hops == 0 or headers.find(b"x-forwarded-port") is None
+            ):
                 headers.put(Field(b"x-forwarded-port", b"%d" % connection.local.port))
             edge = True
         else:
             remote = None
             single = False
             if mask & FORWARDED_FOR:
-                remote, single = _last_forwarded(headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops)
+                remote, single = _last_forwarded(
+                    headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops
+                )
             if not mask & FORWARDED_PROTO or headers.find(b"x-forwarded-proto") is None:
                 headers.append(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
         if remote is not None:
@@ -318,6 +328,9 @@ class Forwarding:
                 internal = True
         if mask & ENVOY:
             headers.drop(b"x-envoy-internal")
+        if mask & FORWARDED_OTHER and not settings.forward_client_cert:
+            # Nobody has shown a certificate here: what claims to tell of one is forged.
+            headers.drop(b"x-forwarded-client-cert")
         if internal:
             headers.put(_INTERNAL)
             edge = False
@@ -337,12 +350,16 @@ class Forwarding:
             stream.request.scheme = proto.lower()
         elif connection.transport_protocol == "tls":
             stream.request.scheme = b"https"
+        if settings.scheme_override:
+            stream.request.scheme = settings.scheme_override
         if settings.add_user_agent:
             if not mask & USER_AGENT or headers.find(b"user-agent") is None:
                 headers.append(self._user_agent)
             headers.put(Field(b"x-envoy-downstream-service-cluster", self._user_agent.value))
             if self.manager.context.identity.node_id:
-                headers.put(Field(b"x-envoy-downstream-service-node", self.manager.context.identity.node_id.encode()))
+                headers.put(
+                    Field(b"x-envoy-downstream-service-node", self.manager.context.identity.node_id.encode())
+                )
         if settings.via:
             before = headers.joined(b"via") if mask & VIA else None
             headers.put(self._via if before is None else Field(b"via", before + b", " + settings.via))
@@ -371,7 +388,9 @@ class Forwarding:
                 headers.put(self._server)
             else:
                 headers.fields.append(self._server)
-        elif settings.server_mode == APPEND_IF_ABSENT and (not mask & SERVER or headers.find(b"server") is None):
+        elif settings.server_mode == APPEND_IF_ABSENT and (
+            not mask & SERVER or headers.find(b"server") is None
+        ):
             headers.append(self._server)
         if settings.via:
             before = headers.joined(b"via") if mask & VIA else None

@@ -13,7 +13,7 @@ from weft.http.headers import CONTENT_TYPE, Field, Headers
 from weft.http.message import Response
 from weft.proxy.observe.json_format import BodyFormat, substitution_format
 from weft.proxy.observe.log_filter import LogFilter, log_filter
-from weft.proxy.route.header_rules import HeaderRules, header_rules
+from weft.proxy.route.header_rules import HeaderEdits, header_edit
 
 if TYPE_CHECKING:
     from weft.proxy.clock import Clock
@@ -32,7 +32,7 @@ class Mapper:
     """0 keeps the status."""
     body: bytes | None = None
     format: BodyFormat | None = None
-    headers: HeaderRules | None = None
+    headers: HeaderEdits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,18 @@ def local_reply_settings(message: Any, where: Where) -> LocalReplySettings:
                 format=substitution_format(entry.body_format_override, place.field("body_format_override"))
                 if entry.HasField("body_format_override")
                 else None,
-                headers=header_rules(entry.headers_to_add, (), place.field("headers_to_add"), ""),
+                headers=_edits(entry.headers_to_add, place.field("headers_to_add")),
             )
         )
     body_format = None
     if message.HasField("body_format"):
         body_format = substitution_format(message.body_format, where.field("body_format"))
     return LocalReplySettings(mappers=tuple(mappers), format=body_format)
+
+
+def _edits(options: Any, where: Where) -> HeaderEdits | None:
+    edits = [header_edit(option, where.item(i)) for i, option in enumerate(options)]
+    return HeaderEdits((), tuple([edit for edit in edits if edit is not None]), request=False) if edits else None
 
 
 def _data_source(source: Any, where: Where) -> bytes:
@@ -110,7 +115,7 @@ class LocalReply:
         stream.status = response.status
         chosen: Mapper | None = None
         for mapper in settings.mappers:
-            if mapper.filter.passes(stream, self.clock, self.runtime, stream.random):
+            if mapper.filter.passes(stream, self.clock, self.runtime, stream.manager.random):
                 chosen = mapper
                 break
         form = settings.format

@@ -84,7 +84,7 @@ class Router:
         manager = self.manager
         context = manager.context
         request = stream.request
-        target = action.choose(request, stream.random)
+        target = action.choose(request, stream.random, manager.runtime)
         stream.cluster_name = target.cluster
         cluster = context.clusters.get(target.cluster)
         if cluster is None:
@@ -118,16 +118,15 @@ class Router:
             target_rules.apply(headers, stream, manager.clock)
         if route.request_headers is not None:
             route.request_headers.apply(headers, stream, manager.clock)
-        action.rewrite(request)
+        action.rewrite(request, stream, manager.clock, original_path=self.envoy_headers)
         if target.host_rewrite:
-            request.authority = target.host_rewrite
+            action.replace_host(request, target.host_rewrite)
         if host is None:
-            cluster.stats.upstream_cx_none_healthy += 1
             cluster.stats.count_response(503, False)
             stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
             return
         if action.auto_host_rewrite and host.hostname:
-            request.authority = host.hostname.encode()
+            action.replace_host(request, host.hostname.encode())
         stream.host = host
         stream.attempts = 1
         attempt = Attempt(self, stream, cluster, host, pool_of(context, cluster, host, action.priority), timeout)

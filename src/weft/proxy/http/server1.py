@@ -11,14 +11,13 @@ from weft.codec.errors import PeerError
 from weft.codec.http1 import (
     ChunkedDecoder,
     RequestHead,
-    check_head_size,
     chunk,
     has_expect_continue,
     last_chunk,
     parse_request,
     status_line,
 )
-from weft.http.headers import CONNECTION, CONTENT_LENGTH, Field, Headers
+from weft.http.headers import CONTENT_LENGTH, Field, Headers
 from weft.http.message import Request, Response
 from weft.proxy.deadlines import Deadline
 from weft.proxy.http.stream import Downstream, Stream
@@ -138,7 +137,7 @@ class ServerConnection(Downstream):
                 self._too_slow(stream, 408 if not stream.request_done else 504, b"stream timeout", "stream_idle_timeout", flags.STREAM_IDLE_TIMEOUT)
         elif purpose == REQUEST_HEADERS:
             manager.stats.downstream_rq_header_timeout += 1
-            self._refuse(PeerError("request_header_timeout", "request header timeout", 408), now, b"request header timeout", flags.DOWNSTREAM_PROTOCOL_ERROR * 0)
+            self._refuse(PeerError("request_header_timeout", "request header timeout", 408), now, b"request header timeout", 0)
         elif purpose == REQUEST:
             if stream is not None and not stream.request_done:
                 manager.stats.downstream_rq_timeout += 1
@@ -237,8 +236,6 @@ class ServerConnection(Downstream):
         while pos < size:
             state = self._state
             if state == HEAD:
-                if self.manager.settings.options.max_head < 0:
-                    break
                 head = parse_request(data, pos, self.manager.settings.options)
                 if head is None:
                     self._rest = data[pos:] if pos else data
@@ -248,9 +245,8 @@ class ServerConnection(Downstream):
                 pos = self._begin(head, data, now)
             elif state == WAIT:
                 self._rest = data[pos:] if pos else data
-                if len(self._rest) > self.connection.buffer_limit:
+                if len(self._rest) > self.connection.buffer_limit and not self._reading_paused:
                     self.pause_request()
-                    self._rest_full = True
                 break
             else:
                 pos = self._body(data, pos, now)
@@ -280,8 +276,8 @@ class ServerConnection(Downstream):
         stream.wire_received = pos
         self._disarm(IDLE)
         self._disarm(REQUEST_HEADERS)
-        if settings.stream_idle_timeout:
-            self._arm(STREAM_IDLE, now + settings.stream_idle_timeout)
+        if stream.idle_timeout:
+            self._arm(STREAM_IDLE, now + stream.idle_timeout)
         if settings.max_stream_duration:
             self._arm(STREAM_DURATION, now + settings.max_stream_duration)
         end = False
@@ -350,8 +346,8 @@ class ServerConnection(Downstream):
         stream = self.stream
         size = len(data)
         state = self._state
-        if self.manager.settings.stream_idle_timeout:
-            self._arm(STREAM_IDLE, now + self.manager.settings.stream_idle_timeout)
+        if stream is not None and stream.idle_timeout:
+            self._arm(STREAM_IDLE, now + stream.idle_timeout)
         if state == LENGTH:
             stop = min(size, pos + self._left)
             piece = data if pos == 0 and stop == size else data[pos:stop]
@@ -397,8 +393,7 @@ class ServerConnection(Downstream):
         settings = manager.settings
         self._disarm(STREAM_IDLE)
         self._disarm(RESPONSE)
-        if settings.max_stream_duration:
-            self._disarm(STREAM_DURATION)
+        self._disarm(STREAM_DURATION)
         if settings.idle_timeout:
             self._arm(IDLE, now + settings.idle_timeout)
         if self._rest and not self._busy:
@@ -460,7 +455,7 @@ class ServerConnection(Downstream):
         if status == 101 and stream.upgrade:
             self._state = TUNNEL
             close = False
-        elif not stream.request_done and (end or not self._may_continue(stream)):
+        elif end and not stream.request_done:
             close = True
         tail = b"\r\n"
         if status == 101 or status == 204:
@@ -502,12 +497,8 @@ class ServerConnection(Downstream):
             stream.first_downstream_sent = manager.clock.now()
         if end:
             self._over(stream)
-        elif manager.settings.stream_idle_timeout:
-            self._arm(STREAM_IDLE, manager.clock.now() + manager.settings.stream_idle_timeout)
-
-    def _may_continue(self, stream: Stream) -> bool:
-        """A response that begins before the request ended may go on while the request does."""
-        return True
+        elif stream.idle_timeout:
+            self._arm(STREAM_IDLE, manager.clock.now() + stream.idle_timeout)
 
     def _write(self, data: bytes, stream: Stream) -> None:
         size = len(data)
@@ -532,8 +523,8 @@ class ServerConnection(Downstream):
                 self._write(b"0\r\n\r\n", stream)
         if end:
             self._over(stream)
-        elif self.manager.settings.stream_idle_timeout:
-            self._arm(STREAM_IDLE, self.manager.clock.now() + self.manager.settings.stream_idle_timeout)
+        elif stream.idle_timeout:
+            self._arm(STREAM_IDLE, self.manager.clock.now() + stream.idle_timeout)
 
     def send_trailers(self, stream: Stream, trailers: Headers) -> None:
         if self._body_chunked and not self._body_none:
@@ -627,6 +618,18 @@ class ServerConnection(Downstream):
             else:
                 self._disarm(RESPONSE)
 
+    def idle_after(self, stream: Stream, seconds: float) -> None:
+        if seconds:
+            self._arm(STREAM_IDLE, self.manager.clock.now() + seconds)
+        else:
+            self._disarm(STREAM_IDLE)
+
+    def ends_after(self, stream: Stream, seconds: float) -> None:
+        if seconds:
+            self._arm(STREAM_DURATION, stream.start + seconds)
+        else:
+            self._disarm(STREAM_DURATION)
+
     def client_is_slow(self) -> bool:
         return self._paused_for_client
 
@@ -644,4 +647,3 @@ _REASON_BODY: Final[dict[int, bytes]] = {
     501: b"Not Implemented",
 }
 """Bodies of the replies to what could not be parsed, as Envoy words them."""
-_ = (CONNECTION, check_head_size)

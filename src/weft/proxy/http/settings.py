@@ -67,7 +67,7 @@ class HcmSettings:
     normalize_path: bool = False
     merge_slashes: bool = False
     escaped_slashes: int = 0
-    """Envoy's number of ``path_with_escaped_slashes_action``; 0 and 1 keep them."""
+    """One of ``weft.http.path``: KEEP, REJECT_ESCAPED, UNESCAPE_AND_REDIRECT, UNESCAPE_AND_FORWARD."""
     strip_port: int = STRIP_NO_PORT
     strip_trailing_host_dot: bool = False
     underscores: int = ALLOW
@@ -116,7 +116,6 @@ def hcm_settings(message: Any, where: Where) -> HcmSettings:
         cidrs = ()
     if message.strip_matching_host_port and message.strip_any_host_port:
         where.problem("strip_matching_host_port and strip_any_host_port exclude each other")
-    action = message.path_with_escaped_slashes_action
     return HcmSettings(
         stat_prefix=message.stat_prefix,
         route_table=route_table(message.route_config, where.field("route_config")),
@@ -139,7 +138,7 @@ def hcm_settings(message: Any, where: Where) -> HcmSettings:
         add_user_agent=wrapped(message, "add_user_agent", False),
         normalize_path=wrapped(message, "normalize_path", False),
         merge_slashes=message.merge_slashes,
-        escaped_slashes=action if action > 1 else 0,
+        escaped_slashes=max(0, message.path_with_escaped_slashes_action - 1),
         strip_port=STRIP_ANY_PORT
         if message.strip_any_host_port
         else STRIP_MATCHING_PORT
@@ -195,7 +194,9 @@ def _not_yet(message: Any, where: Where) -> None:
     if message.request_id_extension.HasField("typed_config"):
         type_name = message.request_id_extension.typed_config.type_url.rpartition("/")[2]
         if type_name != _UUID:
-            where.field("request_id_extension").problem(f"not supported yet: request id extension {type_name}")
+            where.field("request_id_extension").problem(
+                f"not supported yet: request id extension {type_name}"
+            )
     if message.access_log_options.HasField("access_log_flush_interval") or (
         message.access_log_options.flush_access_log_on_new_request or message.flush_access_log_on_new_request
     ):
@@ -228,9 +229,7 @@ def _filters(entries: Any, where: Where) -> tuple[tuple[HttpFilterSettings, ...]
             place.problem(
                 f"Error: non-terminal filter named {entry.name} of type {kind.name} is the last filter in a http filter chain."
             )
-        out.append(
-            HttpFilterSettings(name=entry.name, kind=kind, settings=settings, disabled=entry.disabled)
-        )
+        out.append(HttpFilterSettings(name=entry.name, kind=kind, settings=settings, disabled=entry.disabled))
     return tuple(out), router
 
 
@@ -253,7 +252,9 @@ def _upgrades(configs: Any, where: Where) -> dict[bytes, bool]:
     for i, config in enumerate(configs):
         name = config.upgrade_type.lower().encode()
         if name in out:
-            where.item(i).problem(f"Error: multiple upgrade configs with the same name: '{config.upgrade_type}'")
+            where.item(i).problem(
+                f"Error: multiple upgrade configs with the same name: '{config.upgrade_type}'"
+            )
         if len(config.filters):
             where.item(i).field("filters").problem("not supported yet: filters of their own for an upgrade")
         if name == b"connect":

@@ -11,17 +11,21 @@ Whatever goes wrong ends in :meth:`Stream.reply` (a local reply) or :meth:`Strea
 import asyncio
 import inspect
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from weft.http.headers import Field, Headers
 from weft.http.message import Request, Response
 from weft.proxy.http.filter import HttpFilter
 from weft.proxy.observe import flags
 from weft.proxy.observe.stream_info import ConnectionInfo, StreamInfo
+from weft.proxy.route.forward import Forward
 
 if TYPE_CHECKING:
     from weft.proxy.http.connection_manager import ConnectionManager
     from weft.proxy.http.router import Attempt
+
+
+_NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 class Downstream:
@@ -43,6 +47,14 @@ class Downstream:
 
     def abort(self, stream: "Stream") -> None:
         """The response cannot be completed: the client must see that it is broken."""
+        raise NotImplementedError
+
+    def idle_after(self, stream: "Stream", seconds: float) -> None:
+        """The stream idle timeout of this stream; 0 for none."""
+        raise NotImplementedError
+
+    def ends_after(self, stream: "Stream", seconds: float) -> None:
+        """The longest this stream may take; 0 for no limit."""
         raise NotImplementedError
 
     def pause_request(self) -> None:
@@ -73,7 +85,7 @@ class Stream(StreamInfo):
         super().__init__(connection, now)
         self.manager = manager
         self.downstream = downstream
-        self.request: Request = request  # type: ignore[misc]  # never None here, unlike TCP's record
+        self.request: Request = request
         self.random: int = manager.random.getrandbits(63)
         """Drawn once, so that a choice made twice is made the same."""
         self.attempt: Attempt | None = None
@@ -85,7 +97,8 @@ class Stream(StreamInfo):
         self.finished: bool = False
         self.upgrade: bool = False
         """The client asked for another protocol, and may."""
-        self.interim_route: bool = False
+        self.idle_timeout: float = manager.settings.stream_idle_timeout
+        """Seconds without a byte either way; the route may say otherwise."""
         self.close_after: bool = False
         """The downstream connection must not be used again."""
         self._held: list[tuple[bytes, bool, Headers | None]] | None = None
@@ -105,11 +118,22 @@ class Stream(StreamInfo):
         self.route = route
         if route is not None:
             self.virtual_host = route.virtual_host
+            action = route.action
+            if isinstance(action, Forward) and action.has_stream_times:
+                self._route_times(action)
         if manager.filter_chain.plain:
             manager.router.start(self, data, end)
             return
         self.filters = manager.filter_chain.create(self)
         self._filter_request(0, data, end)
+
+    def _route_times(self, action: Forward) -> None:
+        """What the route says of the stream's own timeouts."""
+        if action.idle_timeout is not None:
+            self.idle_timeout = action.idle_timeout
+            self.downstream.idle_after(self, action.idle_timeout)
+        if action.max_stream_duration is not None:
+            self.downstream.ends_after(self, action.max_stream_duration)
 
     def _filter_request(self, first: int, data: bytes, end: bool) -> None:
         filters = self.filters
@@ -294,9 +318,20 @@ class Stream(StreamInfo):
 
     def filter_settings(self, name: str) -> object | None:
         """The most specific ``typed_per_filter_config`` for the filter configured as ``name``."""
-        if self.route is None:
-            return None
-        return self.route.filter_settings.get(name)
+        found: object | None = self.filter_table().get(name)
+        return found
+
+    def filter_table(self) -> dict[str, Any]:
+        """All of ``typed_per_filter_config`` that holds for this stream, by filter name."""
+        route = self.route
+        if route is None:
+            return _NO_SETTINGS
+        action = route.action
+        if isinstance(action, Forward):
+            target = action.choose(self.request, self.random, self.manager.runtime)
+            if target.filter_settings is not None:
+                return target.filter_settings
+        return route.filter_settings
 
     def clear_route(self) -> None:
         """A filter changed what routes look at: find the route again, in the same table."""

@@ -7,6 +7,7 @@ at the head of the queue when it stands.
 """
 
 from collections import deque
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from weft.codec.http1 import Http1Options
@@ -14,6 +15,7 @@ from weft.proxy.context import WorkerContext
 from weft.proxy.upstream.connect import Failure, Reason, connect_host
 from weft.proxy.upstream.host import Host
 from weft.proxy.upstream.http1 import UpstreamConnection
+from weft.proxy.upstream.http_options import HttpSettings
 from weft.proxy.upstream.stream import (
     CONNECTION_TIMEOUT,
     LOCAL_CONNECTION_FAILURE,
@@ -51,7 +53,7 @@ class Http1Pool:
         self.host = host
         self.priority: int = priority
         self.limits = cluster.limits[priority]
-        self.options: Http1Options = cluster.settings.http1_options
+        self.options: Http1Options = _options(cluster.settings.http)
         self.ready: list[UpstreamConnection] = []
         self.connections: set[UpstreamConnection] = set()
         self.connecting: int = 0
@@ -183,6 +185,16 @@ class Http1Pool:
             connection.close()
         for connection in self.connections:
             connection.last_use = True
+
+
+@lru_cache(maxsize=256)
+def _options(http: HttpSettings) -> Http1Options:
+    return Http1Options(
+        max_head=http.max_response_headers_kb * 1024,
+        max_fields=http.max_headers_count,
+        allow_chunked_length=http.allow_chunked_length,
+        keep_trailers=http.enable_trailers,
+    )
 
 
 class Http1Pools:
