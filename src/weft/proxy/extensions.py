@@ -70,6 +70,8 @@ class BuiltIn:
     type: str
     place: str
     """``module:ATTRIBUTE`` of the kind."""
+    route_type: str = ""
+    """Of an HTTP filter: the type in ``typed_per_filter_config``, where it is not ``type``."""
 
 
 _NETWORK = "envoy.extensions.filters.network."
@@ -93,7 +95,7 @@ BUILT_IN: Final[dict[str, tuple[BuiltIn, ...]]] = {
     ),
     "http_filter": (
         BuiltIn("envoy.filters.http.router", _HTTP + "router.v3.Router", "weft.proxy.http.router:ROUTER"),
-        BuiltIn("envoy.filters.http.header_mutation", _HTTP + "header_mutation.v3.HeaderMutation", "weft.proxy.http.header_mutation:HEADER_MUTATION"),
+        BuiltIn("envoy.filters.http.header_mutation", _HTTP + "header_mutation.v3.HeaderMutation", "weft.proxy.http.header_mutation:HEADER_MUTATION", _HTTP + "header_mutation.v3.HeaderMutationPerRoute"),
     ),
     "access_logger": (
         BuiltIn("envoy.access_loggers.file", _LOG + "file.v3.FileAccessLog", "weft.proxy.observe.access_log:FILE"),
@@ -120,6 +122,18 @@ def find(category: str, name: str, type_name: str) -> Kind | None:
     for point in importlib.metadata.entry_points(group=f"weft.{category}"):
         kind = point.load()
         if isinstance(kind, Kind) and (kind.type == type_name or (not type_name and kind.name == name)):
+            return kind
+    return None
+
+
+def find_for_route(type_name: str) -> Kind | None:
+    """The HTTP filter whose settings for a route are a message of ``type_name`` (full name)."""
+    for entry in BUILT_IN["http_filter"]:
+        if type_name and type_name in (entry.type, entry.route_type):
+            return _load(entry.place)
+    for point in importlib.metadata.entry_points(group="weft.http_filter"):
+        kind = point.load()
+        if isinstance(kind, HttpFilterKind) and type_name in (kind.type, kind.route_type or kind.type):
             return kind
     return None
 

@@ -63,10 +63,11 @@ class Chance:
 
     def hits_value(self, value: int, runtime: Runtime | None = None) -> bool:
         """Decide by a given random number, as Envoy does with a stream's stable one."""
-        numerator = self.numerator
-        if self.key and runtime is not None:
-            numerator = runtime.integer(self.key, numerator)
-        return value % self.denominator < numerator
+        if self.key and runtime is not None and self.key in runtime.values:
+            percent = runtime.integer(self.key, -1)
+            if percent >= 0:  # a plain number in the runtime always means per cent
+                return value % 100 < percent
+        return value % self.denominator < self.numerator
 
 
 ALWAYS = Chance(100)

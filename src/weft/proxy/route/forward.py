@@ -1,0 +1,356 @@
+"""The route action that forwards: to which cluster, how changed, and for how long.
+
+:meth:`Forward.choose` names the cluster, :meth:`Forward.rewrite` changes path and authority.  The
+router (``proxy/http/router``) does the rest.
+"""
+
+from typing import Any, ClassVar, Final
+
+from weft.api.problems import Where
+from weft.api.values import optional_seconds, wrapped
+from weft.http.message import Request
+from weft.proxy.clock import Clock
+from weft.proxy.observe.stream_info import StreamInfo
+from weft.proxy.route.filter_settings import FilterSettings, filter_settings
+from weft.proxy.route.header_rules import HeaderEdits, HeaderRules, header_edits
+from weft.proxy.route.match import PathMatch
+from weft.proxy.route.metadata import plain_metadata
+from weft.proxy.route.retry import RetrySettings, retry_settings
+from weft.proxy.route.rewrite import (
+    HostRewrite,
+    PathRewrite,
+    host_rewrite,
+    path_rewrite,
+    replace_authority,
+    rewrite_path,
+)
+from weft.proxy.route.supported import has, only
+from weft.proxy.runtime import Runtime
+
+FORWARD: Final = 0
+
+_LARGEST_SUM: Final = 2**32 - 1
+
+
+class Target:
+    """A cluster to forward to, with what is special about going there."""
+
+    __slots__ = (
+        "cluster", "cluster_header", "filter_settings", "host_rewrite", "metadata", "request_edits",
+        "request_headers", "response_edits", "response_headers", "runtime_key", "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self, cluster: str, *, cluster_header: bytes = b"", weight: int = 1, runtime_key: str = ""
+    ) -> None:
+        self.cluster: str = cluster
+        """Empty when a request header that should name it does not."""
+        self.cluster_header: bytes = cluster_header
+        self.weight: int = weight
+        self.runtime_key: str = runtime_key
+        self.host_rewrite: bytes = b""
+        """The authority to send; empty to leave it."""
+        self.request_headers: HeaderRules | None = None
+        """Applied before those of the Route."""
+        self.response_headers: HeaderRules | None = None
+        self.request_edits: HeaderEdits | None = None
+        """The target's own part of the rules."""
+        self.response_edits: HeaderEdits | None = None
+        self.filter_settings: FilterSettings | None = None
+        """Complete (route, virtual host and table merged in); None when the route's hold as they are."""
+        self.metadata: dict[str, Any] | None = None
+
+    def named(self, cluster: str) -> "Target":
+        """The same, going to the cluster that a request header named."""
+        target = Target(cluster)
+        target.host_rewrite = self.host_rewrite
+        target.request_headers = self.request_headers
+        target.response_headers = self.response_headers
+        target.filter_settings = self.filter_settings
+        target.metadata = self.metadata
+        return target
+
+
+class Clusters:
+    """How the cluster is chosen: one, one named by a header, or one of several by weight."""
+
+    __slots__ = ("by_runtime", "random_header", "single", "targets", "total")
+
+    def __init__(self, targets: tuple[Target, ...], *, random_header: bytes = b"") -> None:
+        self.targets: tuple[Target, ...] = targets
+        self.single: Target | None = (
+            targets[0] if len(targets) == 1 and not targets[0].cluster_header else None
+        )
+        self.total: int = sum([target.weight for target in targets])
+        self.random_header: bytes = random_header
+        """A request header whose number takes the place of the stream's random number."""
+        self.by_runtime: bool = any(bool(target.runtime_key) for target in targets)
+
+    def choose(self, request: Request, random_value: int, runtime: Runtime | None) -> Target:
+        targets = self.targets
+        chosen = targets[0]
+        if len(targets) > 1:
+            if self.random_header:
+                values = request.header_all(self.random_header)
+                # More than one value would let two proxies disagree; Envoy takes it for none.
+                if len(values) == 1 and values[0].isdigit() and len(values[0]) <= 20:
+                    random_value = int(values[0])
+            if self.by_runtime and runtime is not None:
+                chosen = self._by_runtime(random_value, runtime)
+            else:
+                left = random_value % self.total
+                for target in targets:
+                    left -= target.weight
+                    if left < 0:
+                        chosen = target
+                        break
+        if chosen.cluster_header:
+            name = request.header(chosen.cluster_header)
+            return chosen.named("" if name is None else name.decode("utf-8", "replace"))
+        return chosen
+
+    def _by_runtime(self, random_value: int, runtime: Runtime) -> Target:
+        weights = [
+            max(runtime.integer(target.runtime_key, target.weight), 0)
+            if target.runtime_key
+            else target.weight
+            for target in self.targets
+        ]
+        total = sum(weights)
+        if not total:
+            return self.targets[0]
+        left = random_value % total
+        for target, weight in zip(self.targets, weights, strict=True):
+            left -= weight
+            if left < 0:
+                return target
+        return self.targets[0]
+
+
+class Forward:
+    """Forward to a cluster.  Times are seconds; 0 means none, None leaves it to who is asked."""
+
+    kind: ClassVar[int] = FORWARD
+
+    def __init__(self, clusters: Clusters) -> None:
+        self.clusters: Clusters = clusters
+        self._single: Target | None = clusters.single
+        self.path_rewrite: PathRewrite | None = None
+        self.host_rewrite: HostRewrite | None = None
+        self.auto_host_rewrite: bool = False
+        """The authority becomes the host name of the host that is picked."""
+        self.append_x_forwarded_host: bool = False
+        self.timeout: float = 15.0
+        self.idle_timeout: float | None = None
+        self.flush_timeout: float | None = None
+        self.max_stream_duration: float | None = None
+        self.grpc_timeout_max: float | None = None
+        """Longest ``grpc-timeout`` that is honoured; None: the header is not looked at."""
+        self.grpc_timeout_offset: float = 0.0
+        """Taken off the ``grpc-timeout``, so that we give up before the client does."""
+        self.priority: int = 0
+        """1 is high."""
+        self.cluster_not_found_status: int = 503
+        self.retry: RetrySettings | None = None
+        self.upgrades: dict[bytes, bool] = {}
+        """Upgrade type, lower-case, to whether it is allowed here."""
+        self.metadata_match: dict[str, Any] | None = None
+        """Wanted of hosts, for clusters with subsets."""
+
+    @property
+    def has_stream_times(self) -> bool:
+        """Whether the route changes timeouts of the stream itself."""
+        return self.idle_timeout is not None or self.max_stream_duration is not None
+
+    def choose(self, request: Request, random_value: int, runtime: Runtime | None = None) -> Target:
+        """The cluster, by the stream's stable random number."""
+        single = self._single
+        return single if single is not None else self.clusters.choose(request, random_value, runtime)
+
+    def rewrite(
+        self,
+        request: Request,
+        info: StreamInfo | None = None,
+        clock: Clock | None = None,
+        *,
+        original_path: bool = True,
+    ) -> None:
+        """Change authority and path in place, once the request header rules have been applied.
+
+        ``info`` and ``clock`` are for ``host_rewrite`` and ``path_rewrite`` that are format strings.
+        ``original_path``: tell the upstream the old path (not when Envoy headers are suppressed).
+        """
+        host_rewrite = self.host_rewrite
+        if host_rewrite is not None:
+            host = host_rewrite.host(request, info, clock)
+            if host is not None:
+                replace_authority(request, host, self.append_x_forwarded_host)
+        path_rewrite = self.path_rewrite
+        if path_rewrite is not None:
+            rewrite_path(request, path_rewrite, original_path, info, clock)
+
+    def replace_host(self, request: Request, host: bytes) -> None:
+        """For ``auto_host_rewrite``, once a host is picked."""
+        replace_authority(request, host, self.append_x_forwarded_host)
+
+    def describe(self) -> str:
+        parts = []
+        for target in self.clusters.targets:
+            name = target.cluster or f"header {target.cluster_header.decode('latin-1')}"
+            parts.append(
+                name if len(self.clusters.targets) == 1 else f"{name} ({target.weight}/{self.clusters.total})"
+            )
+        return "forward to " + ", ".join(parts)
+
+
+# -- from configuration ----------------------------------------------------------------------------
+
+_KNOWN: Final = frozenset(
+    (
+        "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code",
+        "prefix_rewrite", "regex_rewrite", "path_rewrite", "host_rewrite_literal", "auto_host_rewrite",
+        "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite", "append_x_forwarded_host",
+        "timeout", "idle_timeout", "flush_timeout", "retry_policy", "priority", "upgrade_configs",
+        "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "metadata_match",
+        # Kept for filters and balancers that are not there yet; without them they do nothing.
+        "rate_limits", "include_vh_rate_limits", "hash_policy", "cors", "early_data_policy",
+    )
+)  # fmt: skip
+_WEIGHTED: Final = frozenset(("clusters", "total_weight", "runtime_key_prefix", "header_name"))
+_NOT_FOUND: Final = (503, 404, 500)
+
+
+def forward(
+    message: Any,
+    match: PathMatch,
+    name: str,
+    outer_filters: tuple[FilterSettings, ...],
+    default_retry: RetrySettings | None,
+    where: Where,
+) -> Forward:
+    """From an ``envoy.config.route.v3.RouteAction``.
+
+    ``name`` is the route table's, ``outer_filters`` the per-filter settings around the action (most
+    specific first), ``default_retry`` the virtual host's policy.
+    """
+    _check(message, where)
+    action = Forward(_clusters(message, name, outer_filters, where))
+    action.path_rewrite = path_rewrite(message, match, where)
+    action.host_rewrite = host_rewrite(message, where)
+    action.auto_host_rewrite = wrapped(message, "auto_host_rewrite", False)
+    action.append_x_forwarded_host = message.append_x_forwarded_host
+    timeout = optional_seconds(message, "timeout")
+    action.timeout = 15.0 if timeout is None else timeout
+    action.idle_timeout = optional_seconds(message, "idle_timeout")
+    if has(message, "flush_timeout"):
+        action.flush_timeout = optional_seconds(message, "flush_timeout")
+    if message.HasField("max_stream_duration"):
+        duration = message.max_stream_duration
+        action.max_stream_duration = optional_seconds(duration, "max_stream_duration")
+        action.grpc_timeout_max = optional_seconds(duration, "grpc_timeout_header_max")
+        action.grpc_timeout_offset = optional_seconds(duration, "grpc_timeout_header_offset") or 0.0
+    if action.grpc_timeout_max is None and message.HasField("max_grpc_timeout"):
+        action.grpc_timeout_max = optional_seconds(message, "max_grpc_timeout")
+        action.grpc_timeout_offset = optional_seconds(message, "grpc_timeout_offset") or 0.0
+    action.priority = message.priority
+    action.cluster_not_found_status = _NOT_FOUND[message.cluster_not_found_response_code]
+    action.retry = default_retry
+    if message.HasField("retry_policy"):
+        action.retry = retry_settings(message.retry_policy, where.field("retry_policy"))
+    if message.HasField("metadata_match"):
+        action.metadata_match = plain_metadata(message.metadata_match)
+    place = where.field("upgrade_configs")
+    for i, upgrade in enumerate(message.upgrade_configs):
+        kind = upgrade.upgrade_type.lower().encode()
+        if kind in action.upgrades:
+            place.item(i).problem(f"Duplicate upgrade {upgrade.upgrade_type}")
+        if upgrade.HasField("connect_config"):
+            if kind not in (b"connect", b"connect-udp"):
+                place.item(i).problem(f"Non-CONNECT upgrade type {upgrade.upgrade_type} has ConnectConfig")
+            else:
+                place.item(i).field("connect_config").problem("not supported yet: terminating CONNECT")
+        action.upgrades[kind] = wrapped(upgrade, "enabled", True)
+    return action
+
+
+def _check(message: Any, where: Where) -> None:
+    only(message, _KNOWN, where)
+    rewrites = (
+        bool(message.prefix_rewrite),
+        message.HasField("regex_rewrite"),
+        message.HasField("path_rewrite_policy"),
+        bool(getattr(message, "path_rewrite", "")),
+    )
+    if sum(rewrites) > 1:
+        where.problem("Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy")
+    place = where.field("request_mirror_policies")
+    check_mirrors(message.request_mirror_policies, place)
+    place = where.field("hash_policy")
+    for i, policy in enumerate(message.hash_policy):
+        if policy.header.HasField("regex_rewrite"):
+            # Only its pattern is checked: no balancer asks for hashes yet.
+            from weft.proxy.regex import compile_substitution
+
+            compile_substitution(
+                policy.header.regex_rewrite, place.item(i).field("header").field("regex_rewrite")
+            )
+
+
+def check_mirrors(policies: Any, where: Where) -> None:
+    """Mirroring is refused as not supported elsewhere; this is what Envoy would refuse besides."""
+    for i, policy in enumerate(policies):
+        if policy.cluster and policy.cluster_header:
+            where.item(i).problem(
+                f"Only one of cluster '{policy.cluster}' or cluster_header '{policy.cluster_header}' "
+                "in request mirror policy can be specified"
+            )
+
+
+def _clusters(message: Any, name: str, outer_filters: tuple[FilterSettings, ...], where: Where) -> Clusters:
+    kind = message.WhichOneof("cluster_specifier")
+    if kind == "cluster":
+        return Clusters((Target(message.cluster),))
+    if kind == "cluster_header":
+        return Clusters((Target("", cluster_header=message.cluster_header.lower().encode()),))
+    if kind != "weighted_clusters":
+        if kind is None:
+            where.problem("a route needs one of cluster, cluster_header, weighted_clusters")
+        return Clusters((Target(""),))  # an unknown kind is reported as not supported
+    where = where.field("weighted_clusters")
+    weighted = message.weighted_clusters
+    only(weighted, _WEIGHTED, where)
+    prefix: str = weighted.runtime_key_prefix
+    targets: list[Target] = []
+    for i, entry in enumerate(weighted.clusters):
+        place = where.field("clusters").item(i)
+        if entry.name and entry.cluster_header:
+            place.problem("Only one of name or cluster_header can be specified")
+        elif not entry.name and not entry.cluster_header:
+            place.problem("At least one of name or cluster_header need to be specified")
+        target = Target(
+            entry.name,
+            cluster_header=b"" if entry.name else entry.cluster_header.lower().encode(),
+            weight=wrapped(entry, "weight", 0),
+            runtime_key=f"{prefix}.{entry.name}" if prefix else "",
+        )
+        target.host_rewrite = entry.host_rewrite_literal.encode()
+        target.request_edits = header_edits(entry, "request", place)
+        target.response_edits = header_edits(entry, "response", place)
+        if entry.HasField("metadata_match"):
+            target.metadata = plain_metadata(entry.metadata_match)
+        own = filter_settings(entry.typed_per_filter_config, place.field("typed_per_filter_config"))
+        if own:
+            merged: FilterSettings = {}
+            for outer in reversed(outer_filters):
+                merged.update(outer)
+            merged.update(own)
+            target.filter_settings = merged
+        targets.append(target)
+    if not targets:
+        return Clusters((Target(""),))  # a broken rule of the schema, and reported as such
+    clusters = Clusters(tuple(targets), random_header=weighted.header_name.lower().encode())
+    if clusters.total == 0:
+        where.problem("Sum of weights in the weighted_cluster must be greater than 0.")
+    elif clusters.total > _LARGEST_SUM:
+        where.problem(f"The sum of weights of all weighted clusters of route {name} exceeds {_LARGEST_SUM}")
+    return clusters

@@ -1,0 +1,210 @@
+"""What a route changes of a request's path and authority before it is forwarded or redirected."""
+
+from typing import Any
+
+from weft.api.problems import Where
+from weft.http.headers import FORWARDED_OTHER, Field
+from weft.http.message import Request
+from weft.http.path import without_query
+from weft.proxy.clock import Clock
+from weft.proxy.observe.formatter import Format, compile_format
+from weft.proxy.observe.stream_info import StreamInfo
+from weft.proxy.regex import Regex, Substitution, compile_substitution
+from weft.proxy.route.match import PathMatch
+
+
+class PathRewrite:
+    """From the path as it is to the path as it will be, query kept.  This one changes nothing."""
+
+    __slots__ = ()
+
+    def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
+        return path
+
+    def describe(self) -> str:
+        return "as it is"
+
+
+class PrefixRewrite(PathRewrite):
+    """What the route matched is replaced: the prefix, or the whole path where there is none."""
+
+    __slots__ = ("match", "text")
+
+    def __init__(self, match: PathMatch, text: bytes) -> None:
+        self.match: PathMatch = match
+        self.text: bytes = text
+
+    def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
+        return self.text + path[self.match.matched(path) :]
+
+    def describe(self) -> str:
+        return f"prefix replaced by {self.text.decode('utf-8', 'replace')}"
+
+
+class RegexRewrite(PathRewrite):
+    __slots__ = ("regex", "substitution")
+
+    def __init__(self, regex: Regex, substitution: Substitution) -> None:
+        self.regex: Regex = regex
+        self.substitution: Substitution = substitution
+
+    def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
+        bare = without_query(path)
+        return self.regex.replace_all(bare, self.substitution) + path[len(bare) :]
+
+    def describe(self) -> str:
+        return f"/{self.regex.pattern}/ replaced by {self.substitution.text}"
+
+
+class FormatRewrite(PathRewrite):
+    """``path_rewrite``: the whole path from a format string; an empty outcome changes nothing."""
+
+    __slots__ = ("format", "text")
+
+    def __init__(self, format: Format, text: str) -> None:
+        self.format: Format = format
+        self.text: str = text
+
+    def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
+        bare = without_query(path)
+        made = formatted(self.format, info, clock)
+        return made + path[len(bare) :] if made else path
+
+    def describe(self) -> str:
+        return f"formatted as {self.text}"
+
+
+class HostRewrite:
+    """A new authority, or None to leave it.  This one leaves it."""
+
+    __slots__ = ()
+
+    def host(self, request: Request, info: StreamInfo | None, clock: Clock | None) -> bytes | None:
+        return None
+
+    def describe(self) -> str:
+        return "as it is"
+
+
+class LiteralHost(HostRewrite):
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text: bytes = text
+
+    def host(self, request: Request, info: StreamInfo | None, clock: Clock | None) -> bytes | None:
+        return self.text
+
+    def describe(self) -> str:
+        return self.text.decode("utf-8", "replace")
+
+
+class HostFromHeader(HostRewrite):
+    __slots__ = ("name",)
+
+    def __init__(self, name: bytes) -> None:
+        self.name: bytes = name
+
+    def host(self, request: Request, info: StreamInfo | None, clock: Clock | None) -> bytes | None:
+        return request.header(self.name) or None
+
+    def describe(self) -> str:
+        return f"the value of header {self.name.decode('latin-1')}"
+
+
+class HostFromPath(HostRewrite):
+    __slots__ = ("regex", "substitution")
+
+    def __init__(self, regex: Regex, substitution: Substitution) -> None:
+        self.regex: Regex = regex
+        self.substitution: Substitution = substitution
+
+    def host(self, request: Request, info: StreamInfo | None, clock: Clock | None) -> bytes | None:
+        return self.regex.replace_all(without_query(request.path), self.substitution)
+
+    def describe(self) -> str:
+        return f"the path, /{self.regex.pattern}/ replaced by {self.substitution.text}"
+
+
+class FormattedHost(HostRewrite):
+    __slots__ = ("format", "text")
+
+    def __init__(self, format: Format, text: str) -> None:
+        self.format: Format = format
+        self.text: str = text
+
+    def host(self, request: Request, info: StreamInfo | None, clock: Clock | None) -> bytes | None:
+        return formatted(self.format, info, clock) or None
+
+    def describe(self) -> str:
+        return f"formatted as {self.text}"
+
+
+def formatted(format: Format, info: StreamInfo | None, clock: Clock | None) -> bytes:
+    """The text of a format; empty where it has commands and nobody lent what they read."""
+    if format.literal is not None:
+        return format.literal
+    if info is None or clock is None:
+        return b""
+    return format.bytes(info, clock)
+
+
+def rewrite_path(
+    request: Request,
+    rewrite: PathRewrite,
+    original_path: bool,
+    info: StreamInfo | None,
+    clock: Clock | None,
+) -> None:
+    """Put the rewritten path in place, and the old one into ``x-envoy-original-path``."""
+    old = request.path
+    new = rewrite.rewritten(old, info, clock)
+    if original_path:
+        request.headers.put(Field(b"x-envoy-original-path", old))
+    request.path = new
+
+
+def replace_authority(request: Request, host: bytes, append_forwarded_host: bool) -> None:
+    """A new authority; the old one goes to ``x-forwarded-host`` when asked, unless it is there last."""
+    old = request.authority
+    headers = request.headers
+    if append_forwarded_host and old:
+        forwarded = headers.find(b"x-forwarded-host") if headers.mask & FORWARDED_OTHER else None
+        if not forwarded:
+            headers.put(Field(b"x-forwarded-host", old))
+        elif forwarded.rpartition(b",")[2].strip() != old:
+            headers.put(Field(b"x-forwarded-host", forwarded + b"," + old))
+    request.authority = host
+
+
+# -- from configuration ----------------------------------------------------------------------------
+
+
+def path_rewrite(message: Any, match: PathMatch, where: Where) -> PathRewrite | None:
+    """Of a RouteAction or a RedirectAction: ``prefix_rewrite``, ``regex_rewrite``, ``path_rewrite``."""
+    if message.prefix_rewrite:
+        return PrefixRewrite(match, message.prefix_rewrite.encode())
+    if message.HasField("regex_rewrite"):
+        compiled = compile_substitution(message.regex_rewrite, where.field("regex_rewrite"))
+        return None if compiled is None else RegexRewrite(*compiled)
+    text: str = getattr(message, "path_rewrite", "")
+    if text:
+        return FormatRewrite(compile_format(text, where.field("path_rewrite"), omit_empty=True), text)
+    return None
+
+
+def host_rewrite(message: Any, where: Where) -> HostRewrite | None:
+    """The ``host_rewrite_specifier`` of a RouteAction, but for ``auto_host_rewrite``."""
+    kind = message.WhichOneof("host_rewrite_specifier")
+    if kind == "host_rewrite_literal" and message.host_rewrite_literal:
+        return LiteralHost(message.host_rewrite_literal.encode())
+    if kind == "host_rewrite_header" and message.host_rewrite_header:
+        return HostFromHeader(message.host_rewrite_header.lower().encode())
+    if kind == "host_rewrite_path_regex":
+        compiled = compile_substitution(message.host_rewrite_path_regex, where.field(kind))
+        return None if compiled is None else HostFromPath(*compiled)
+    if kind == "host_rewrite" and message.host_rewrite:
+        return FormattedHost(
+            compile_format(message.host_rewrite, where.field(kind), omit_empty=True), message.host_rewrite
+        )
+    return None

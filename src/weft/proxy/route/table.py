@@ -1,0 +1,434 @@
+"""Route tables: from a request to the route that says what happens to it.
+
+``RouteTable`` (a domain finds a :class:`VirtualHost`) -> routes in their order, the first match
+wins -> :class:`Route` (what it asks, what it does).  Built once from ``RouteConfiguration``, frozen,
+shared by every connection that uses it; a stream keeps the table it began with.  Matching is in
+:mod:`weft.proxy.route.match`, what is done in ``forward`` and ``respond``, and everything here is
+reached from :meth:`RouteTable.find`, which is on the path of every request.
+"""
+
+from typing import Any, Final
+
+from weft.api.problems import Where
+from weft.api.values import wrapped
+from weft.http.message import Request
+from weft.proxy.clock import Clock
+from weft.proxy.matchers import HeaderMatcher, header_matcher
+from weft.proxy.observe.stream_info import StreamInfo
+from weft.proxy.route.domains import Domains, port_start
+from weft.proxy.route.filter_settings import DISABLED, ENABLED, FilterSettings, filter_settings
+from weft.proxy.route.forward import FORWARD, Forward, Target, check_mirrors, forward
+from weft.proxy.route.header_rules import HeaderEdits, HeaderRules, chain, header_edits
+from weft.proxy.route.match import PREFIX, PathMatch, RouteMatch, route_match
+from weft.proxy.route.metadata import plain_metadata
+from weft.proxy.route.path_index import PathIndex
+from weft.proxy.route.respond import (
+    DEFAULT_BODY_LIMIT,
+    DIRECT,
+    NON_FORWARDING,
+    REDIRECT,
+    DirectResponse,
+    NonForwarding,
+    Redirect,
+    direct_response,
+    redirect,
+)
+from weft.proxy.route.retry import RetrySettings, retry_settings
+from weft.proxy.route.supported import only
+from weft.proxy.runtime import Runtime
+
+__all__ = [
+    "DIRECT", "DISABLED", "ENABLED", "FORWARD", "NON_FORWARDING", "REDIRECT", "DirectResponse",
+    "Forward", "HeaderRules", "NonForwarding", "Redirect", "Route", "RouteTable", "Target",
+    "VirtualHost", "route_table",
+]  # fmt: skip
+
+Action = Forward | Redirect | DirectResponse | NonForwarding
+
+TLS_NONE: Final = 0
+TLS_EXTERNAL_ONLY: Final = 1
+TLS_ALL: Final = 2
+
+INDEX_FROM: Final = 12
+"""Routes of a virtual host from which on an index pays: below it, trying them in turn is faster."""
+
+
+class Route:
+    """One entry of a virtual host: what it asks of a request, and what happens then."""
+
+    __slots__ = (
+        "action", "filter_settings", "match", "metadata", "name", "plain_prefix", "request_headers",
+        "response_headers", "stat_prefix", "virtual_host",
+    )  # fmt: skip
+
+    def __init__(self, name: str, virtual_host: "VirtualHost", match: RouteMatch, action: Action) -> None:
+        self.name: str = name
+        self.virtual_host: VirtualHost = virtual_host
+        self.match: RouteMatch = match
+        self.action: Action = action
+        self.plain_prefix: bytes | None = match.plain_prefix
+        self.metadata: dict[str, Any] | None = None
+        self.stat_prefix: str = ""
+        self.request_headers: HeaderRules | None = None
+        """Of route, virtual host and table, in the order in which they apply, after the Target's.
+
+        None where each Target of the action has them all (``most_specific_header_mutations_wins``
+        turns the order round, so that a Target's must come last).
+        """
+        self.response_headers: HeaderRules | None = None
+        self.filter_settings: FilterSettings = {}
+        """Filter name -> its settings, DISABLED or ENABLED; of route, virtual host and table."""
+
+    def describe(self) -> str:
+        return f"{self.name or 'route'}: {' and '.join(self.match.describe())} -> {self.action.describe()}"
+
+
+class VirtualCluster:
+    """A share of a virtual host's requests with statistics of its own."""
+
+    __slots__ = ("matchers", "name")
+
+    def __init__(self, name: str, matchers: tuple[HeaderMatcher, ...]) -> None:
+        self.name: str = name
+        self.matchers: tuple[HeaderMatcher, ...] = matchers
+
+    def matches(self, request: Request) -> bool:
+        return all(matcher.matches(request) for matcher in self.matchers)
+
+
+class VirtualHost:
+    """The routes of some domains."""
+
+    def __init__(self, name: str) -> None:
+        self.name: str = name
+        self.domains: tuple[str, ...] = ()
+        self.routes: tuple[Route, ...] = ()
+        self.metadata: dict[str, Any] | None = None
+        self.require_tls: int = TLS_NONE
+        self.virtual_clusters: tuple[VirtualCluster, ...] = ()
+        self.attempt_count_in_request: bool = False
+        """Send ``x-envoy-attempt-count`` upstream."""
+        self.attempt_count_in_response: bool = False
+        self.timeout_retry_in_request: bool = False
+        """Send ``x-envoy-is-timeout-retry`` upstream."""
+        self.ignore_path_parameters: bool = False
+        self._index: PathIndex | None = None
+        self._first: Route | None = None
+        """The first route, when it takes every path."""
+        self._tls_redirect: Route | None = None
+
+    def seal(self, routes: tuple[Route, ...]) -> None:
+        """Set the routes, once: what makes finding fast is worked out here."""
+        self.routes = routes
+        if routes and routes[0].plain_prefix == b"/" and not self.require_tls:
+            self._first = routes[0]
+        if len(routes) >= INDEX_FROM:
+            self._index = PathIndex([route.match.path for route in routes])
+        if self.require_tls:
+            self._tls_redirect = Route("", self, RouteMatch(PathMatch(PREFIX)), TlsRedirect())
+
+    def find(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> Route | None:
+        path = request.path
+        first = self._first
+        if first is not None and path.startswith(b"/"):
+            return first
+        if self.require_tls and self._tls_wanted(request):
+            return self._tls_redirect
+        if self.ignore_path_parameters:
+            at = path.find(b";")
+            if at >= 0:
+                path = path[:at]
+        index = self._index
+        if index is not None:
+            for number in index.candidates(path):
+                route = self.routes[number]
+                if route.match.matches(path, request, info, random_value, runtime):
+                    return route
+            return None
+        for route in self.routes:
+            prefix = route.plain_prefix
+            if prefix is not None:
+                if path.startswith(prefix):
+                    return route
+            elif route.match.matches(path, request, info, random_value, runtime):
+                return route
+        return None
+
+    def virtual_cluster(self, request: Request) -> str:
+        """The virtual cluster that counts the request, ``other`` for none; empty without any."""
+        if not self.virtual_clusters:
+            return ""
+        for cluster in self.virtual_clusters:
+            if cluster.matches(request):
+                return cluster.name
+        return "other"
+
+    def _tls_wanted(self, request: Request) -> bool:
+        if (request.headers.find(b"x-forwarded-proto") or request.scheme) == b"https":
+            return False
+        return self.require_tls == TLS_ALL or request.headers.find(b"x-envoy-internal") != b"true"
+
+
+class TlsRedirect(Redirect):
+    """The same URL by https."""
+
+    def location(
+        self,
+        request: Request,
+        info: StreamInfo | None = None,
+        clock: Clock | None = None,
+        *,
+        original_path: bool = True,
+    ) -> bytes:
+        return b"https://" + request.authority + request.path
+
+
+class RouteTable:
+    """A whole route configuration."""
+
+    def __init__(self, name: str) -> None:
+        self.name: str = name
+        self.virtual_hosts: tuple[VirtualHost, ...] = ()
+        self.request_headers: HeaderRules | None = None
+        """The table's own; every Route has them merged in."""
+        self.response_headers: HeaderRules | None = None
+        self.internal_only_headers: tuple[bytes, ...] = ()
+        """Request headers (lower-case) that only internal callers may set."""
+        self.validate_clusters: bool | None = None
+        """Must every cluster exist?  None leaves it to where the table comes from (static: yes)."""
+        self.metadata: dict[str, Any] | None = None
+        self.host_header: bytes = b""
+        """The request header that takes the place of the host; empty for none."""
+        self._domains: Domains[VirtualHost] = Domains()
+        self._only: VirtualHost | None = None
+        """The virtual host of ``*``, when there is no other."""
+        self._ignore_port: bool = False
+
+    def find(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> Route | None:
+        """The first route that matches, or None.  ``random_value`` is stable for a stream."""
+        virtual_host = self._only
+        if virtual_host is None:
+            virtual_host = self.virtual_host(request)
+            if virtual_host is None:
+                return None
+        return virtual_host.find(request, info, random_value, runtime)
+
+    def virtual_host(self, request: Request) -> VirtualHost | None:
+        host = request.authority
+        if self.host_header:
+            value = request.header(self.host_header)
+            if value is None:
+                return None
+            host = value
+        if not host:
+            return None
+        if self._ignore_port:
+            at = port_start(host)
+            if at >= 0:
+                host = host[:at]
+        return self._domains.find(host)
+
+    def clusters(self) -> set[str]:
+        """Every cluster that a route names (not those that request headers name)."""
+        names: set[str] = set()
+        for virtual_host in self.virtual_hosts:
+            for route in virtual_host.routes:
+                action = route.action
+                if isinstance(action, Forward):
+                    names.update([target.cluster for target in action.clusters.targets if target.cluster])
+        return names
+
+
+# -- from configuration ----------------------------------------------------------------------------
+
+_TABLE: Final = frozenset(
+    (
+        "name", "virtual_hosts", "internal_only_headers", "response_headers_to_add",
+        "response_headers_to_remove", "request_headers_to_add", "request_headers_to_remove",
+        "most_specific_header_mutations_wins", "validate_clusters", "max_direct_response_body_size_bytes",
+        "ignore_port_in_host_matching", "vhost_header", "ignore_path_parameters_in_path_matching",
+        "typed_per_filter_config", "metadata", "cluster_specifier_plugins",
+    )
+)  # fmt: skip
+_VIRTUAL_HOST: Final = frozenset(
+    (
+        "name", "domains", "routes", "require_tls", "virtual_clusters", "request_headers_to_add",
+        "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
+        "typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response",
+        "include_is_timeout_retry_header", "retry_policy", "metadata",
+        # Without the filters that read them they do nothing.
+        "rate_limits", "cors", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
+    )
+)  # fmt: skip
+_ROUTE: Final = frozenset(
+    (
+        "name", "match", "route", "redirect", "direct_response", "non_forwarding_action", "metadata",
+        "typed_per_filter_config", "request_headers_to_add", "request_headers_to_remove",
+        "response_headers_to_add", "response_headers_to_remove", "stat_prefix",
+        # Without a tracer, or a filter that buffers, they do nothing.
+        "decorator", "tracing", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
+    )
+)  # fmt: skip
+
+
+class _Scope:
+    """What the routes of a virtual host inherit while they are read."""
+
+    def __init__(self, message: Any, where: Where) -> None:
+        self.table_name: str = message.name
+        self.body_limit: int = wrapped(message, "max_direct_response_body_size_bytes", DEFAULT_BODY_LIMIT)
+        self.most_specific_wins: bool = message.most_specific_header_mutations_wins
+        self.table_edits: tuple[HeaderEdits | None, HeaderEdits | None] = _edits(message, where)
+        self.table_filters: FilterSettings = filter_settings(
+            message.typed_per_filter_config, where.field("typed_per_filter_config")
+        )
+        self.host_edits: tuple[HeaderEdits | None, HeaderEdits | None] = (None, None)
+        self.host_filters: FilterSettings = {}
+        self.retry: RetrySettings | None = None
+
+    def rules(self, side: int, *inner: HeaderEdits | None) -> HeaderRules | None:
+        """The chain of the given places (most specific first), virtual host and table."""
+        places = (*inner, self.host_edits[side], self.table_edits[side])
+        return chain(*reversed(places)) if self.most_specific_wins else chain(*places)
+
+
+def _edits(message: Any, where: Where) -> tuple[HeaderEdits | None, HeaderEdits | None]:
+    return header_edits(message, "request", where), header_edits(message, "response", where)
+
+
+def route_table(message: Any, where: Where) -> RouteTable:
+    """From an ``envoy.config.route.v3.RouteConfiguration``."""
+    only(message, _TABLE, where)
+    table = RouteTable(message.name)
+    scope = _Scope(message, where)
+    table.request_headers = chain(scope.table_edits[0])
+    table.response_headers = chain(scope.table_edits[1])
+    table.internal_only_headers = tuple([name.lower().encode() for name in message.internal_only_headers])
+    if message.HasField("validate_clusters"):
+        table.validate_clusters = message.validate_clusters.value
+    if message.HasField("metadata"):
+        table.metadata = plain_metadata(message.metadata)
+    table.host_header = message.vhost_header.lower().encode()
+    table._ignore_port = message.ignore_port_in_host_matching
+    place = where.field("cluster_specifier_plugins")
+    for i, plugin in enumerate(message.cluster_specifier_plugins):
+        if not plugin.is_optional:
+            place.item(i).problem("not supported yet: cluster specifier plugins")
+    place = where.field("virtual_hosts")
+    hosts = []
+    for i, host in enumerate(message.virtual_hosts):
+        virtual_host = _virtual_host(host, message, scope, place.item(i))
+        hosts.append(virtual_host)
+        for j, domain in enumerate(host.domains):
+            if not table._domains.add(domain.encode(), virtual_host):
+                _refuse_domain(domain, message.name, place.item(i).field("domains").item(j))
+    table.virtual_hosts = tuple(hosts)
+    if table._domains.only_default and not table.host_header:
+        table._only = table._domains.default
+    return table
+
+
+def _refuse_domain(domain: str, table: str, where: Where) -> None:
+    if domain == "*":
+        where.problem(f"Only a single wildcard domain is permitted in route {table}")
+    else:
+        where.problem(
+            f"Only unique values for domains are permitted. Duplicate entry of domain {domain.lower()} in route {table}"
+        )
+
+
+def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> VirtualHost:
+    only(message, _VIRTUAL_HOST, where)
+    check_mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
+    host = VirtualHost(message.name)
+    host.domains = tuple(message.domains)
+    host.require_tls = message.require_tls
+    host.attempt_count_in_request = message.include_request_attempt_count
+    host.attempt_count_in_response = message.include_attempt_count_in_response
+    host.timeout_retry_in_request = message.include_is_timeout_retry_header
+    host.ignore_path_parameters = table.ignore_path_parameters_in_path_matching
+    if message.HasField("metadata"):
+        host.metadata = plain_metadata(message.metadata)
+    scope.host_edits = _edits(message, where)
+    scope.host_filters = filter_settings(
+        message.typed_per_filter_config, where.field("typed_per_filter_config")
+    )
+    scope.retry = None
+    if message.HasField("retry_policy"):
+        scope.retry = retry_settings(message.retry_policy, where.field("retry_policy"))
+    if message.virtual_clusters:
+        host.virtual_clusters = _virtual_clusters(message.virtual_clusters, where.field("virtual_clusters"))
+    place = where.field("routes")
+    host.seal(tuple([_route(route, host, scope, place.item(i)) for i, route in enumerate(message.routes)]))
+    return host
+
+
+def _virtual_clusters(messages: Any, where: Where) -> tuple[VirtualCluster, ...]:
+    clusters = []
+    for i, message in enumerate(messages):
+        place = where.item(i)
+        if not message.headers:
+            place.problem("virtual clusters must define 'headers'")
+        matchers = [
+            header_matcher(header, place.field("headers").item(j)) for j, header in enumerate(message.headers)
+        ]
+        clusters.append(VirtualCluster(message.name, tuple(matchers)))
+    return tuple(clusters)
+
+
+def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Route:
+    only(message, _ROUTE, where)
+    match = route_match(message.match, where.field("match"))
+    own_filters = filter_settings(message.typed_per_filter_config, where.field("typed_per_filter_config"))
+    route = Route(message.name, host, match, _action(message, match.path, own_filters, scope, where))
+    route.stat_prefix = message.stat_prefix
+    if message.HasField("metadata"):
+        route.metadata = plain_metadata(message.metadata)
+    if own_filters or scope.host_filters or scope.table_filters:
+        route.filter_settings = {**scope.table_filters, **scope.host_filters, **own_filters}
+    request_edits, response_edits = _edits(message, where)
+    route.request_headers = scope.rules(0, request_edits)
+    route.response_headers = scope.rules(1, response_edits)
+    if isinstance(route.action, Forward):
+        _give_rules(route, route.action, request_edits, response_edits, scope)
+    return route
+
+
+def _give_rules(
+    route: Route,
+    action: Forward,
+    request_edits: HeaderEdits | None,
+    response_edits: HeaderEdits | None,
+    scope: _Scope,
+) -> None:
+    """Hand the targets of ``action`` their header rules (see :attr:`Route.request_headers`)."""
+    targets = action.clusters.targets
+    for target in targets:
+        target.request_headers = chain(target.request_edits)
+        target.response_headers = chain(target.response_edits)
+    if not scope.most_specific_wins:
+        return
+    if any(target.request_edits is not None for target in targets):
+        route.request_headers = None
+        for target in targets:
+            target.request_headers = scope.rules(0, target.request_edits, request_edits)
+    if any(target.response_edits is not None for target in targets):
+        route.response_headers = None
+        for target in targets:
+            target.response_headers = scope.rules(1, target.response_edits, response_edits)
+
+
+def _action(
+    message: Any, match: PathMatch, own_filters: FilterSettings, scope: _Scope, where: Where
+) -> Action:
+    kind = message.WhichOneof("action")
+    if kind == "route":
+        outer = (own_filters, scope.host_filters, scope.table_filters)
+        return forward(message.route, match, scope.table_name, outer, scope.retry, where.field("route"))
+    if kind == "redirect":
+        return redirect(message.redirect, match, where.field("redirect"))
+    if kind == "direct_response":
+        return direct_response(message.direct_response, scope.body_limit, where.field("direct_response"))
+    if kind is None:
+        where.problem("a route needs one of route, redirect, direct_response, non_forwarding_action")
+    return NonForwarding()
