@@ -158,7 +158,9 @@ class Cluster:
 
     def _set_hosts(self, found: list[tuple[LocalitySettings, EndpointSettings, list[Address]]]) -> None:
         """Bring the hosts to what was found, keeping the objects of those that stay."""
-        known = {(host.address.text, host.priority, host.locality): host for host in self.hosts}
+        known: dict[tuple[str, int, Locality], list[Host]] = {}
+        for host in self.hosts:
+            known.setdefault((host.address.text, host.priority, host.locality), []).append(host)
         hosts: list[Host] = []
         seen: set[tuple[str, int, Locality]] = set()
         added = 0
@@ -168,30 +170,22 @@ class Cluster:
                 key = (address.text, group.priority, group.locality)
                 if resolves and key in seen:
                     continue
-                host = known.pop(key, None)
-                if host is None:
-                    host = Host(
-                        address,
-                        endpoint.hostname or (endpoint.name if resolves else ""),
-                        endpoint.weight,
-                        group.priority,
-                        group.locality,
-                        endpoint.metadata,
-                        endpoint.health,
-                    )
-                    added += 1
-                elif key not in seen:
-                    host.weight, host.metadata, host.health = (
-                        endpoint.weight,
-                        endpoint.metadata,
-                        endpoint.health,
-                    )
                 seen.add(key)
+                same = known.get(key)
+                if same:
+                    host = same.pop(0)
+                    host.assign(endpoint.weight, endpoint.metadata, endpoint.health)
+                else:
+                    hostname = endpoint.hostname or (endpoint.name if resolves else "")
+                    host = Host(address, hostname, group.priority, group.locality)
+                    host.assign(endpoint.weight, endpoint.metadata, endpoint.health)
+                    added += 1
                 hosts.append(host)
-        for host in known.values():
+        gone = [host for same in known.values() for host in same]
+        for host in gone:
             host.removed = True
             drain(host)
-        changed = bool(added or known)
+        changed = bool(added or gone)
         if changed and self.settings.close_on_change:
             for host in hosts:
                 drain(host)

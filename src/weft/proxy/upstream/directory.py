@@ -18,7 +18,7 @@ from weft.proxy.context import WorkerContext
 from weft.proxy.observe.stats import StatGroup, rows
 from weft.proxy.upstream.cluster import Cluster
 from weft.proxy.upstream.dns import Resolver, SystemResolver
-from weft.proxy.upstream.host import DEGRADED, UNHEALTHY
+from weft.proxy.upstream.host import DEGRADED, UNHEALTHY, Host
 from weft.proxy.upstream.limits import PRIORITIES, Limits, LimitStats, RemainingStats, SharedRows, Thresholds
 from weft.proxy.upstream.settings import ClusterSettings
 from weft.proxy.upstream.stats import ClusterStats
@@ -236,8 +236,7 @@ class Clusters:
         return [self._status(settings) for settings in self._settings.values()]
 
     def _status(self, settings: ClusterSettings) -> dict[str, Any]:
-        cluster = self.get(settings.name)
-        assert cluster is not None
+        cluster = self._running.get(settings.name)
         default, high = settings.thresholds
         return {
             "name": settings.name,
@@ -246,8 +245,19 @@ class Clusters:
             "eds_service_name": "",
             "default": _limits_status(default),
             "high": _limits_status(high),
-            "hosts": [_host_status(host) for host in cluster.hosts],
+            "hosts": [
+                _host_status(host) for host in (_idle_hosts(settings) if cluster is None else cluster.hosts)
+            ],
         }
+
+
+def _idle_hosts(settings: ClusterSettings) -> Iterator[Host]:
+    """What the hosts of a STATIC cluster that does not run would be."""
+    for group in settings.assignment.localities:
+        for endpoint in group.endpoints:
+            host = Host(endpoint.address, endpoint.hostname, group.priority, group.locality)
+            host.assign(endpoint.weight, endpoint.metadata, endpoint.health)
+            yield host
 
 
 def _limit_groups(prefix: str, limits: tuple[Limits, Limits]) -> list[tuple[str, StatGroup]]:
@@ -266,11 +276,10 @@ def _membership(settings: ClusterSettings) -> tuple[int, int, int]:
     for group in settings.assignment.localities:
         for endpoint in group.endpoints:
             total += 1
-            if not endpoint.health & UNHEALTHY:
-                if endpoint.health & DEGRADED:
-                    degraded += 1
-                else:
-                    healthy += 1
+            if not endpoint.health & (UNHEALTHY | DEGRADED):
+                healthy += 1
+            elif not endpoint.health & UNHEALTHY:
+                degraded += 1
     return total, healthy, degraded
 
 
@@ -284,7 +293,7 @@ def _limits_status(thresholds: Thresholds) -> dict[str, Any]:
     }
 
 
-def _host_status(host: Any) -> dict[str, Any]:
+def _host_status(host: Host) -> dict[str, Any]:
     stats = host.stats
     return {
         "address": host.address.text,

@@ -57,12 +57,13 @@ _NAMED: Final = {
     "envoy.cluster.static": ClusterType.STATIC,
     "envoy.cluster.strict_dns": ClusterType.STRICT_DNS,
     "envoy.cluster.logical_dns": ClusterType.LOGICAL_DNS,
+    "envoy.cluster.dns": ClusterType.STRICT_DNS,
 }
 _DNS_CLUSTER: Final = "envoy.extensions.clusters.dns.v3.DnsCluster"
 
 
-def cluster_type(message: Any, where: Where) -> tuple[ClusterType, DnsSettings]:
-    """From the ``Cluster`` message."""
+def cluster_type(message: Any, where: Where) -> tuple[ClusterType, DnsSettings] | None:
+    """From the ``Cluster`` message; None after a problem with the type itself."""
     if message.WhichOneof("cluster_discovery_type") == "cluster_type":
         return _custom(message, where.field("cluster_type"), where)
     name = message.DESCRIPTOR.enum_types_by_name["DiscoveryType"].values_by_number[message.type].name
@@ -74,13 +75,13 @@ def cluster_type(message: Any, where: Where) -> tuple[ClusterType, DnsSettings]:
         found = ClusterType.LOGICAL_DNS
     else:
         where.field("type").problem(f"not supported yet: cluster type {name}")
-        return ClusterType.STATIC, DEFAULT_DNS
+        return None
     if message.HasField("eds_cluster_config"):
         where.field("eds_cluster_config").problem("cannot be set with a cluster type other than EDS")
     return found, _from_cluster(message, where) if found.resolves else DEFAULT_DNS
 
 
-def _custom(message: Any, place: Where, where: Where) -> tuple[ClusterType, DnsSettings]:
+def _custom(message: Any, place: Where, where: Where) -> tuple[ClusterType, DnsSettings] | None:
     from weft.api.unpack import type_name, unpack
 
     custom = message.cluster_type
@@ -88,16 +89,15 @@ def _custom(message: Any, place: Where, where: Where) -> tuple[ClusterType, DnsS
     if wanted == _DNS_CLUSTER:
         inner = unpack(custom.typed_config, place.field("typed_config"))
         if inner is None:
-            return ClusterType.STATIC, DEFAULT_DNS
+            return None
         single = inner.all_addresses_in_single_endpoint
         settings = _from_extension(inner, place.field("typed_config"))
         return ClusterType.LOGICAL_DNS if single else ClusterType.STRICT_DNS, settings
     found = _NAMED.get(custom.name)
     if found is None:
-        place.problem(
-            f"not supported yet: cluster type '{custom.name}'" + (f" (type {wanted})" if wanted else "")
-        )
-        return ClusterType.STATIC, DEFAULT_DNS
+        told = f" (type {wanted})" if wanted else ""
+        place.problem(f"not supported yet: cluster type '{custom.name}'{told}")
+        return None
     return found, _from_cluster(message, where) if found.resolves else DEFAULT_DNS
 
 
@@ -135,6 +135,8 @@ def _settings(message: Any, family: Family, where: Where) -> DnsSettings:
         where.field("respect_dns_ttl").warn(
             "the system's resolver does not tell the time to live: dns_refresh_rate is used"
         )
+    if settings.jitter < 0:
+        where.field("dns_jitter").problem("expected a positive duration")
     if message.HasField("dns_failure_refresh_rate"):
         rate = message.dns_failure_refresh_rate
         base = seconds(rate.base_interval)

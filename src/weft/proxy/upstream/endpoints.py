@@ -15,7 +15,6 @@ from weft.proxy.address import Address
 from weft.proxy.upstream import host as host_states
 from weft.proxy.upstream.host import NO_LOCALITY, Locality
 
-MAX_WEIGHT: Final = 0xFFFFFFFF
 MAX_PRIORITY: Final = 128
 
 _HEALTH: Final = {
@@ -99,18 +98,9 @@ _NO_METADATA: Final[dict[str, Any]] = {}
 
 def assignment(message: Any, where: Where) -> Assignment:
     """From ``ClusterLoadAssignment``; needs the cluster type to be judged wholly (names or addresses)."""
-    localities: list[LocalitySettings] = []
-    sums: dict[int, int] = {}
-    for i, group in enumerate(message.endpoints):
-        place = where.field("endpoints").item(i)
-        settings = _locality(group, place)
-        localities.append(settings)
-        total = sums.get(settings.priority, 0) + settings.weight
-        sums[settings.priority] = total
-        if total > MAX_WEIGHT:
-            place.field("load_balancing_weight").problem(
-                "the sum of weights of all localities at the same priority exceeds 4294967295"
-            )
+    localities = [
+        _locality(group, where.field("endpoints").item(i)) for i, group in enumerate(message.endpoints)
+    ]
     policy = message.policy
     dropped = 0.0
     for i, overload in enumerate(policy.drop_overloads):
@@ -137,14 +127,10 @@ def assignment(message: Any, where: Where) -> Assignment:
 
 
 def _locality(message: Any, where: Where) -> LocalitySettings:
-    endpoints: list[EndpointSettings] = []
-    total = 0
-    for i, endpoint in enumerate(message.lb_endpoints):
-        settings = _endpoint(endpoint, where.field("lb_endpoints").item(i))
-        endpoints.append(settings)
-        total += settings.weight
-    if total > MAX_WEIGHT:
-        where.problem("the sum of weights of all upstream hosts in a locality exceeds 4294967295")
+    endpoints = [
+        _endpoint(endpoint, where.field("lb_endpoints").item(i))
+        for i, endpoint in enumerate(message.lb_endpoints)
+    ]
     if message.HasField("leds_cluster_locality_config"):
         where.field("leds_cluster_locality_config").problem("not supported yet: LEDS")
     if message.HasField("load_balancer_endpoints"):
@@ -174,11 +160,9 @@ def _endpoint(message: Any, where: Where) -> EndpointSettings:
     elif kind == "socket_address":
         socket = address.socket_address
         name, port = socket.address, socket.port_value
-        if socket.protocol == 1:
-            place.field("socket_address").field("protocol").problem("not supported yet: UDP upstreams")
-        if socket.WhichOneof("port_specifier") == "named_port":
-            place.field("socket_address").field("named_port").problem(
-                "a port by name needs a resolver that knows it; give port_value"
+        if socket.network_namespace_filepath:
+            place.field("socket_address").field("network_namespace_filepath").problem(
+                "hosts cannot specify network namespaces with their address"
             )
     elif kind == "envoy_internal_address":
         place.field("envoy_internal_address").problem("not supported yet: internal listeners as upstreams")

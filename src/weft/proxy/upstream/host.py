@@ -26,6 +26,9 @@ DRAINING: Final = 1 << 9
 UNHEALTHY: Final = FAILED_ACTIVE | FAILED_OUTLIER | FAILED_ASSIGNED
 DEGRADED: Final = DEGRADED_ACTIVE | DEGRADED_ASSIGNED
 
+ASSIGNED: Final = FAILED_ASSIGNED | DEGRADED_ASSIGNED | DRAINING
+"""Bits that the configuration sets (``lb_endpoint.health_status``)."""
+
 FLAG_NAMES: Final[tuple[tuple[int, str], ...]] = (
     (FAILED_ACTIVE, "failed_active_hc"),
     (FAILED_OUTLIER, "failed_outlier_check"),
@@ -49,30 +52,22 @@ class Locality:
 
 
 NO_LOCALITY: Final = Locality()
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 class Host:
     """One address that requests can go to."""
 
-    def __init__(
-        self,
-        address: Address,
-        hostname: str,
-        weight: int,
-        priority: int,
-        locality: Locality,
-        metadata: dict[str, Any],
-        health: int,
-    ) -> None:
+    def __init__(self, address: Address, hostname: str, priority: int, locality: Locality) -> None:
         self.address = address
         self.hostname = hostname
         """As configured (``endpoint.hostname``, or the DNS name); empty for none."""
-        self.weight: int = weight
+        self.weight: int = 1
         self.priority: int = priority
         self.locality = locality
-        self.metadata = metadata
+        self.metadata: dict[str, Any] = _NOTHING
         """Namespace -> plain value; shared, never written."""
-        self.health: int = health
+        self.health: int = 0
         """Bits above; 0 is healthy."""
         self.stats = HostStats()
         self.removed: bool = False
@@ -80,6 +75,12 @@ class Host:
         self.http1_pool: object | None = None
         """The HTTP/1 pools to this host, kept here by the HTTP side.  The directory calls its ``drain()``."""
         self.tcp_pool: object | None = None
+
+    def assign(self, weight: int, metadata: dict[str, Any], health: int) -> None:
+        """What the configuration says of it.  What health checks have found stays."""
+        self.weight = weight
+        self.metadata = metadata
+        self.health = (self.health & ~ASSIGNED) | health
 
     @property
     def healthy(self) -> bool:

@@ -60,6 +60,11 @@ def http_settings(cluster: Any, where: Where) -> HttpSettings:
                 f"not supported yet: protocol options '{name}' (type {wanted or 'unknown'})"
             )
             continue
+        if name != _OPTIONS:
+            place.key(name).problem(
+                f"no protocol options are known by the name '{name}'; is '{_OPTIONS}' meant?"
+            )
+            continue
         message = unpack(packed, place.key(name))
         if message is not None:
             found = _from_options(message, cluster, place.key(name))
@@ -111,6 +116,10 @@ def _build(common: Any, http1: Any, cluster: Any, where: Where, place: Where | N
     requests: int = wrapped(common, "max_requests_per_connection", -1)
     if requests < 0:
         requests = wrapped(cluster, "max_requests_per_connection", 0)
+    elif cluster.HasField("max_requests_per_connection"):
+        where.problem(
+            "only one of max_requests_per_connection from Cluster or HttpProtocolOptions can be specified"
+        )
     idle = optional_seconds(common, "idle_timeout")
     settings = HttpSettings(
         idle_timeout=DEFAULT.idle_timeout if idle is None else idle,

@@ -63,8 +63,8 @@ _KNOWN_TO_ENVOY: Final = frozenset(
 )
 
 
-def policy_settings(cluster: Any, where: Where) -> PolicySettings:
-    """From the ``Cluster`` message."""
+def policy_settings(cluster: Any, where: Where, *, provided: bool = False) -> PolicySettings:
+    """From the ``Cluster`` message.  ``provided``: its type may come with a balancer of its own."""
     name = cluster.DESCRIPTOR.enum_types_by_name["LbPolicy"].values_by_number[cluster.lb_policy].name
     if name == "LOAD_BALANCING_POLICY_CONFIG" or cluster.HasField("load_balancing_policy"):
         if not cluster.HasField("load_balancing_policy"):
@@ -73,6 +73,10 @@ def policy_settings(cluster: Any, where: Where) -> PolicySettings:
             )
             return ROUND_ROBIN
         found = _from_list(cluster.load_balancing_policy, where.field("load_balancing_policy"))
+        if cluster.HasField("lb_subset_config"):
+            where.field("lb_subset_config").problem(
+                "load_balancing_policy cannot be combined with lb_subset_config"
+            )
         if cluster.HasField("common_lb_config"):
             if cluster.common_lb_config.WhichOneof("locality_config_specifier"):
                 where.field("common_lb_config").problem(
@@ -88,7 +92,8 @@ def policy_settings(cluster: Any, where: Where) -> PolicySettings:
     elif name == "RANDOM":
         settings = PolicySettings(algorithm=Algorithm.RANDOM)
     elif name == "CLUSTER_PROVIDED":
-        place.problem("cluster provided LB specified but this type of cluster does not provide one")
+        if not provided:
+            place.problem("cluster provided LB specified but this type of cluster does not provide one")
     else:
         place.problem(f"not supported yet: lb_policy {name}")
     if cluster.lb_subset_config.subset_selectors:

@@ -109,11 +109,13 @@ _NO_EFFECT: Final = frozenset(
 
 def cluster_settings(message: Any, where: Where) -> ClusterSettings:
     """From ``envoy.config.cluster.v3.Cluster``."""
-    type, dns = cluster_type(message, where)
+    found = cluster_type(message, where)
+    type, dns = (ClusterType.STATIC, DEFAULT_DNS) if found is None else found
     endpoints = EMPTY
     if message.HasField("load_assignment"):
         endpoints = assignment(message.load_assignment, where.field("load_assignment"))
-    _check_names(type, endpoints, message, where)
+    if found is not None:
+        _check_addresses(type, message.load_assignment, where.field("load_assignment"))
     _unsupported(message, where)
     return ClusterSettings(
         name=message.name,
@@ -122,7 +124,7 @@ def cluster_settings(message: Any, where: Where) -> ClusterSettings:
         per_connection_buffer_limit=wrapped(message, "per_connection_buffer_limit_bytes", 1 << 20),
         type=type,
         dns=dns,
-        policy=policy_settings(message, where),
+        policy=policy_settings(message, where, provided=found is None),
         assignment=endpoints,
         thresholds=_thresholds(message.circuit_breakers, where.field("circuit_breakers")),
         http=http_settings(message, where),
@@ -137,46 +139,50 @@ def cluster_settings(message: Any, where: Where) -> ClusterSettings:
     )
 
 
-def _check_names(type: ClusterType, endpoints: Assignment, message: Any, where: Where) -> None:
+def _check_addresses(type: ClusterType, load_assignment: Any, where: Where) -> None:
     """Whether the endpoints are what the type of the cluster can use."""
-    place = where.field("load_assignment")
-    count = 0
-    for i, group in enumerate(endpoints.localities):
-        for j, endpoint in enumerate(group.endpoints):
-            count += 1
-            here = (
-                place.field("endpoints")
+    for i, group in enumerate(load_assignment.endpoints):
+        for j, entry in enumerate(group.lb_endpoints):
+            address = entry.endpoint.address
+            place = (
+                where.field("endpoints")
                 .item(i)
                 .field("lb_endpoints")
                 .item(j)
                 .field("endpoint")
                 .field("address")
             )
+            which = address.WhichOneof("address")
             if type.resolves:
-                if endpoint.path:
-                    here.problem(f"a {type.value} cluster resolves names: a pipe has none")
-                elif not endpoint.name:
-                    here.problem(f"a {type.value} cluster resolves names: an address with a name is needed")
-            elif endpoint.name or not endpoint.path:
-                if not plain_ip(endpoint.name):
-                    here.problem(
-                        f"malformed IP address: {endpoint.name}. Consider setting resolver_name or "
-                        "setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'"
+                if which != "socket_address" or not address.socket_address.address:
+                    place.warn(
+                        f"a {type.value} cluster resolves names, and this has none: it never becomes a host"
                     )
-    for i, group in enumerate(message.load_assignment.endpoints):
-        for j, entry in enumerate(group.lb_endpoints):
-            address = entry.endpoint.address.socket_address
-            if address.resolver_name:
-                here = place.field("endpoints").item(i).field("lb_endpoints").item(j)
-                here.field("endpoint").field("address").field("socket_address").field(
-                    "resolver_name"
-                ).problem(
-                    f"unknown address resolver: {address.resolver_name}"
-                    if not type.resolves
-                    else f"{type.value} clusters must NOT have a custom resolver name set"
-                )
-    if type is ClusterType.LOGICAL_DNS and count != 1:
-        place.problem(f"{type.value} clusters must have a single host")
+                elif address.socket_address.WhichOneof("port_specifier") == "named_port":
+                    place.field("socket_address").field("named_port").warn(
+                        "ports are not resolved: it will be 0"
+                    )
+                if address.socket_address.resolver_name:
+                    place.field("socket_address").field("resolver_name").problem(
+                        f"{type.value} clusters must NOT have a custom resolver name set"
+                    )
+            elif which == "socket_address" or which is None:
+                _check_static(address.socket_address, place.field("socket_address"))
+    if type is ClusterType.LOGICAL_DNS:
+        if [len(group.lb_endpoints) for group in load_assignment.endpoints] != [1]:
+            where.problem("LOGICAL_DNS clusters must have a single host: one locality with one lb_endpoint")
+
+
+def _check_static(address: Any, where: Where) -> None:
+    if address.resolver_name not in ("", "envoy.ip"):
+        where.field("resolver_name").problem(f"unknown address resolver: {address.resolver_name}")
+    elif address.WhichOneof("port_specifier") == "named_port":
+        where.field("named_port").problem("a port by name needs a resolver that knows it; give port_value")
+    elif not plain_ip(address.address):
+        where.field("address").problem(
+            f"malformed IP address: {address.address}. Consider setting resolver_name or "
+            "setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'"
+        )
 
 
 def _thresholds(message: Any, where: Where) -> tuple[Thresholds, Thresholds]:
@@ -212,7 +218,7 @@ def _thresholds(message: Any, where: Where) -> tuple[Thresholds, Thresholds]:
             "max_connection_pools",
             "retry_budget",
         ):
-            if entry.HasField(name) or (name == "retry_budget" and entry.track_remaining):
+            if entry.HasField(name):
                 where.field("per_host_thresholds").item(i).problem("Unsupported field in per_host_thresholds")
                 break
         if entry.priority not in seen and entry.priority <= 1:
