@@ -46,7 +46,7 @@ class HostStatus:
     counters: dict[str, int] = field(default_factory=dict)
     """``cx_connect_fail cx_total rq_error rq_success rq_timeout rq_total``; a missing one is 0."""
     gauges: dict[str, int] = field(default_factory=dict)
-    """``cx_active rq_active``."""
+    """``cx_active rq_active rq_pending_active``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
