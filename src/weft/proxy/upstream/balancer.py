@@ -7,14 +7,19 @@ every cluster) it has a single :class:`Picker`, and a pick is two method calls.
 Picks are a function of the hosts and of the ``Random`` that is passed in.
 """
 
+from math import gcd
 from random import Random
+from typing import Final
 
 from weft.proxy.runtime import Runtime
-from weft.proxy.upstream.edf import Schedule
+from weft.proxy.upstream.edf import Cycle, Schedule, order
 from weft.proxy.upstream.host import EXCLUDED, Host, HostSet, Locality
 from weft.proxy.upstream.policy import Algorithm, PolicySettings
 from weft.proxy.upstream.priorities import Load, load_of
 from weft.proxy.upstream.stats import ClusterStats
+
+LONGEST_ROUND: Final = 4096
+"""Picks of a weighted round that are worked out beforehand, as a list to go through."""
 
 
 class Picker:
@@ -52,17 +57,14 @@ class Rotation(Picker):
 
 
 class Weighted(Picker):
-    """In proportion to weight, evenly spread."""
+    """In proportion to weight, evenly spread, where a list of one whole round would be too long."""
 
     def __init__(self, hosts: list[Host], skip: int) -> None:
         super().__init__(hosts)
-        self.schedule: Schedule[Host] = Schedule([(host, float(host.weight)) for host in hosts], skip)
+        self.cycle = Cycle([host.weight for host in hosts], skip)
 
     def pick(self) -> Host | None:
-        schedule = self.schedule
-        host = schedule.first()
-        schedule.queue_again(float(host.weight))
-        return host
+        return self.hosts[self.cycle.pick()]
 
 
 class WeightedLeast(Picker):
@@ -258,7 +260,10 @@ class Balancer:
                 return LeastOfAll(hosts, self._random)
             return Least(hosts, self._random, policy.choice_count)
         if not equal:
-            return Weighted(hosts, self._seed)
+            weights = [host.weight for host in hosts]
+            if sum(weights) // gcd(*weights) > LONGEST_ROUND:
+                return Weighted(hosts, self._seed)
+            return Rotation([hosts[index] for index in order(weights)], self._seed)
         before = old.get(key)
         rotation = Rotation(hosts, self._seed if before is None else before.index)
         self._rotations[key] = rotation
