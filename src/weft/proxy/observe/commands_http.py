@@ -487,16 +487,6 @@ def _xfcc(parameter: str, length: int | None) -> Operator:
     return _Xfcc(parameter.lower().encode())
 
 
-class _StreamId(Operator):
-    """The request id: the same on every hop, and in every log line about this stream."""
-
-    def __init__(self) -> None:
-        self._header = _RequestHeader(b"x-request-id")
-
-    def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
-        return self._header.raw(info, clock)
-
-
 class UniqueIds:
     """Where ``%UNIQUE_ID%`` draws from; a worker puts its own source of chance here."""
 
@@ -507,9 +497,23 @@ class UniqueIds:
 UNIQUE_IDS: Final = UniqueIds()
 
 
+def _unique_id() -> bytes:
+    return str(uuid.UUID(int=UNIQUE_IDS.random.getrandbits(128), version=4)).encode()
+
+
 class _UniqueId(Operator):
     def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
-        return str(uuid.UUID(int=UNIQUE_IDS.random.getrandbits(128), version=4)).encode()
+        return _unique_id()
+
+
+class _StreamId(Operator):
+    """The request id, the same on every hop; one of its own for a stream that is no request."""
+
+    def __init__(self) -> None:
+        self._header = _RequestHeader(b"x-request-id")
+
+    def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
+        return _unique_id() if info.request is None else self._header.raw(info, clock)
 
 
 class LocalReplyBody(Operator):

@@ -30,7 +30,7 @@ BUFFER_LIMIT: Final = 1024 * 1024
 ATOMIC: Final = 4096
 """PIPE_BUF of Linux: a pipe takes that much whole or not at all."""
 CLOSE_PATIENCE: Final = 0.5
-"""Seconds that closing waits for a full pipe."""
+"""Seconds that closing waits for a pipe that takes nothing at all."""
 
 
 class FileStats(StatGroup):
@@ -59,7 +59,6 @@ class LogFile(Deadline):
         super().__init__(files.deadlines)
         self.path = path
         """Empty for a stream that was given to us and cannot be opened anew."""
-        self._fd = fd
         self._interval = interval
         self._flush_size = size
         self._stats = files.stats
@@ -67,9 +66,18 @@ class LogFile(Deadline):
         self._size = 0
         self._rest = b""
         """What a pipe did not take of a long line; it goes first."""
-        mode = os.fstat(fd).st_mode
-        self._direct = stat.S_ISREG(mode)
+        self._full = False
+        """The pipe takes no more; only the timer tries again."""
+        self._fd = -1
+        self._direct = True
         self._poll: select.poll | None = None
+        self._use(fd)
+
+    def _use(self, fd: int) -> None:
+        self._fd = fd
+        mode = os.fstat(fd).st_mode
+        self._direct = stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(fd))
+        self._poll = None
         if not self._direct and os.get_blocking(fd):
             self._poll = select.poll()
             self._poll.register(fd, select.POLLOUT)
@@ -77,8 +85,9 @@ class LogFile(Deadline):
     def write(self, line: bytes) -> None:
         """Append one or more whole lines."""
         size = self._size + len(line)
-        if size > BUFFER_LIMIT:
-            self._stats.filesystem__write_failed += 1
+        if size > BUFFER_LIMIT or not line:
+            if line:
+                self._stats.filesystem__write_failed += 1
             return
         self._lines.append(line)
         self._size = size
@@ -87,11 +96,12 @@ class LogFile(Deadline):
         stats.filesystem__write_total_buffered += len(line)
         if self.when == NEVER:
             self.set(self.deadlines.loop.time() + self._interval)
-        if size >= self._flush_size and self._direct:
-            self.flush()
+        if size >= self._flush_size and not self._full and not self.flush():
+            self.set(self.deadlines.loop.time() + RETRY_INTERVAL)
 
     def expired(self, now: float) -> None:
-        self._stats.filesystem__flushed_by_timer += 1
+        if self._size:
+            self._stats.filesystem__flushed_by_timer += 1
         if not self.flush():
             self.set(now + RETRY_INTERVAL)
 
@@ -134,6 +144,7 @@ class LogFile(Deadline):
             self._rest = batch[written:]
             self._written(written)
         del lines[:done]
+        self._full = stuck
         return not stuck
 
     def _offer(self, batch: bytes) -> int:
@@ -167,23 +178,23 @@ class LogFile(Deadline):
             self._stats.filesystem__reopen_failed += 1
             return
         self.flush()
-        old, self._fd = self._fd, fd
-        self._direct = stat.S_ISREG(os.fstat(fd).st_mode)
+        old = self._fd
+        self._use(fd)
         os.close(old)
 
     def close(self) -> None:
         """Write what is waiting and give the descriptor back; a full pipe is waited for, shortly."""
         self.clear()
-        if not self.flush():
-            poll = select.poll()
-            poll.register(self._fd, select.POLLOUT)
-            until = self.deadlines.loop.time() + CLOSE_PATIENCE
-            while not self.flush() and self.deadlines.loop.time() < until:
-                if not poll.poll(CLOSE_PATIENCE * 1000):
-                    break
-            if self._size:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        while not self.flush():
+            if not poll.poll(CLOSE_PATIENCE * 1000):
                 self._stats.filesystem__write_failed += len(self._lines)
+                self._written(self._size)
+                self._lines.clear()
+                break
         os.close(self._fd)
+        self._fd = -1
 
 
 class LogFiles:
