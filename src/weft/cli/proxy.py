@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from weft import __version__
 from weft.proxy.process.options import DEFAULT_LOG_FORMAT, INIT_ONLY, SERVE, VALIDATE, Options
+from weft.proxy.process.version import version
 
 _EXAMPLES = """\
 examples:
@@ -42,7 +42,7 @@ class _Once(argparse.Action):
     """A flag that may stand once, as in Envoy: twice is more often an error than a wish."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option_string: str | None = None) -> None:  # fmt: skip
-        seen = getattr(namespace, "seen", set())
+        seen: set[str] = getattr(namespace, "seen", set())
         if self.dest in seen:
             raise _Wrong(f"{option_string} is given twice")
         namespace.seen = seen | {self.dest}
@@ -85,6 +85,7 @@ def parse(arguments: Sequence[str]) -> Options:
         base_id_path=given.base_id_path,
         restart_epoch=given.restart_epoch,
         disable_hot_restart=given.disable_hot_restart,
+        start_without_parent=given.skip_hot_restart_on_no_parent,
         socket_path=given.socket_path,
         socket_mode=given.socket_mode,
         service_cluster=given.service_cluster,
@@ -117,63 +118,197 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     once = _Once
-    add("-c", "--config-path", metavar="FILE", default="", action=once, help="configuration: YAML, JSON, .pb or .pb_text")
-    add("--config-yaml", metavar="YAML", default="", action=once, help="configuration in line, merged over the file")
+    add(
+        "-c",
+        "--config-path",
+        metavar="FILE",
+        default="",
+        action=once,
+        help="configuration: YAML, JSON, .pb or .pb_text",
+    )
+    add(
+        "--config-yaml",
+        metavar="YAML",
+        default="",
+        action=once,
+        help="configuration in line, merged over the file",
+    )
     add("--mode", type=_mode, default=SERVE, action=once, help="serve (default), validate, or init_only")
-    add("--concurrency", type=_whole, metavar="N", action=once, help="workers; the number of cores when not given, 0 is 1")
+    add(
+        "--concurrency",
+        type=_whole,
+        metavar="N",
+        action=once,
+        help="workers; the number of cores when not given, 0 is 1",
+    )
 
     log = parser.add_argument_group("logs")
     log.add_argument("-l", "--log-level", type=_level, default="info", action=once, help=", ".join(LEVELS))
-    log.add_argument("--component-log-level", metavar="C:LEVEL,...", default="", type=_component_levels, action=once, help="such as upstream:debug,config:trace")
+    log.add_argument(
+        "--component-log-level",
+        metavar="C:LEVEL,...",
+        default="",
+        type=_component_levels,
+        action=once,
+        help="such as upstream:debug,config:trace",
+    )
     log.add_argument("--log-format", default=DEFAULT_LOG_FORMAT, action=once, help="in spdlog syntax")
     log.add_argument("--log-format-escaped", action="store_true", help="escape control characters in the log")
     log.add_argument("--log-path", metavar="FILE", default="", action=once, help="instead of standard error")
-    log.add_argument("--file-flush-interval-msec", type=_whole, metavar="MS", default=10000, action=once, help="access logs are written at least so often")
-    log.add_argument("--file-flush-min-size-kb", type=_whole, metavar="KB", default=64, action=once, help="... or when so much waits")
-    log.add_argument("--enable-fine-grain-logging", action="store_true", help="no effect: levels are per component")
-    log.add_argument("--log-stacktrace-single-entry", action="store_true", help="no effect: a traceback is one entry always")
+    log.add_argument(
+        "--file-flush-interval-msec",
+        type=_whole,
+        metavar="MS",
+        default=10000,
+        action=once,
+        help="access logs are written at least so often",
+    )
+    log.add_argument(
+        "--file-flush-min-size-kb",
+        type=_whole,
+        metavar="KB",
+        default=64,
+        action=once,
+        help="... or when so much waits",
+    )
+    log.add_argument(
+        "--enable-fine-grain-logging", action="store_true", help="no effect: levels are per component"
+    )
+    log.add_argument(
+        "--log-stacktrace-single-entry",
+        action="store_true",
+        help="no effect: a traceback is one entry always",
+    )
     log.add_argument("--skip-deprecated-logs", action="store_true", help="no warnings for deprecated fields")
 
     node = parser.add_argument_group("who this proxy is (over `node` of the configuration)")
     node.add_argument("--service-cluster", metavar="NAME", default="", action=once)
     node.add_argument("--service-node", metavar="ID", default="", action=once)
     node.add_argument("--service-zone", metavar="NAME", default="", action=once)
-    node.add_argument("--local-address-ip-version", type=_ip_version, default="v4", action=once, help="v4 or v6")
+    node.add_argument(
+        "--local-address-ip-version", type=_ip_version, default="v4", action=once, help="v4 or v6"
+    )
 
     life = parser.add_argument_group("life")
-    life.add_argument("--drain-time-s", type=_whole, metavar="S", default=600, action=once, help="time for connections of changed or removed listeners (600)")
-    life.add_argument("--drain-strategy", type=_strategy, default="gradual", action=once, help="gradual (default) or immediate")
-    life.add_argument("--parent-shutdown-time-s", type=_whole, metavar="S", default=900, action=once, help="for hot restart (900)")
-    life.add_argument("--admin-address-path", metavar="FILE", default="", action=once, help="write the address of the admin server there")
-    life.add_argument("--base-id", type=_whole, metavar="N", default=0, action=once, help="tells proxies of one host apart")
+    life.add_argument(
+        "--drain-time-s",
+        type=_whole,
+        metavar="S",
+        default=600,
+        action=once,
+        help="time for connections of changed or removed listeners (600)",
+    )
+    life.add_argument(
+        "--drain-strategy",
+        type=_strategy,
+        default="gradual",
+        action=once,
+        help="gradual (default) or immediate",
+    )
+    life.add_argument(
+        "--parent-shutdown-time-s",
+        type=_whole,
+        metavar="S",
+        default=900,
+        action=once,
+        help="for hot restart (900)",
+    )
+    life.add_argument(
+        "--admin-address-path",
+        metavar="FILE",
+        default="",
+        action=once,
+        help="write the address of the admin server there",
+    )
+    life.add_argument(
+        "--base-id", type=_whole, metavar="N", default=0, action=once, help="tells proxies of one host apart"
+    )
     life.add_argument("--use-dynamic-base-id", action="store_true", help="choose a base id")
-    life.add_argument("--base-id-path", metavar="FILE", default="", action=once, help="write the base id there")
-    life.add_argument("--restart-epoch", type=_whole, metavar="N", default=0, action=once, help="only 0: hot restart is not there yet")
-    life.add_argument("--disable-hot-restart", action="store_true", help="no effect: hot restart is not there yet")
-    life.add_argument("--skip-hot-restart-on-no-parent", action="store_true", help="start with an epoch above 0 as if it were 0")
-    life.add_argument("--skip-hot-restart-parent-stats", action="store_true", help="no effect: hot restart is not there yet")
-    life.add_argument("--hot-restart-version", action="version", version="disabled", help="print the version of hot restart, and end")
-    life.add_argument("--socket-path", metavar="PATH", default="@envoy_domain_socket", action=once, help="no effect: hot restart is not there yet")
-    life.add_argument("--socket-mode", type=_octal, metavar="MODE", default=0, action=once, help="no effect: hot restart is not there yet")
+    life.add_argument(
+        "--base-id-path", metavar="FILE", default="", action=once, help="write the base id there"
+    )
+    life.add_argument(
+        "--restart-epoch",
+        type=_whole,
+        metavar="N",
+        default=0,
+        action=once,
+        help="only 0: hot restart is not there yet",
+    )
+    life.add_argument(
+        "--disable-hot-restart", action="store_true", help="no effect: hot restart is not there yet"
+    )
+    life.add_argument(
+        "--skip-hot-restart-on-no-parent",
+        action="store_true",
+        help="start with an epoch above 0 as if it were 0",
+    )
+    life.add_argument(
+        "--skip-hot-restart-parent-stats", action="store_true", help="no effect: hot restart is not there yet"
+    )
+    life.add_argument(
+        "--hot-restart-version",
+        action="version",
+        version="disabled",
+        help="print the version of hot restart, and end",
+    )
+    life.add_argument(
+        "--socket-path",
+        metavar="PATH",
+        default="@envoy_domain_socket",
+        action=once,
+        help="no effect: hot restart is not there yet",
+    )
+    life.add_argument(
+        "--socket-mode",
+        type=_octal,
+        metavar="MODE",
+        default=0,
+        action=once,
+        help="no effect: hot restart is not there yet",
+    )
 
     more = parser.add_argument_group("more")
-    more.add_argument("--allow-unknown-fields", action="store_true", help="as --allow-unknown-static-fields (deprecated)")
-    more.add_argument("--allow-unknown-static-fields", action="store_true", help="unknown fields of the file are warnings")
-    more.add_argument("--reject-unknown-dynamic-fields", action="store_true", help="no effect: there is no dynamic configuration yet")
-    more.add_argument("--ignore-unknown-dynamic-fields", action="store_true", help="no effect: there is no dynamic configuration yet")
-    more.add_argument("--disable-extensions", metavar="NAME,...", default="", action=once, help="as category/name; a configuration that uses one is refused")
-    more.add_argument("--stats-tag", metavar="TAG:VALUE", action="append", default=[], help="a tag for every stat; may stand many times")
-    more.add_argument("--cpuset-threads", action="store_true", help="no effect: the default concurrency always heeds the cpuset")
+    more.add_argument(
+        "--allow-unknown-fields", action="store_true", help="as --allow-unknown-static-fields (deprecated)"
+    )
+    more.add_argument(
+        "--allow-unknown-static-fields", action="store_true", help="unknown fields of the file are warnings"
+    )
+    more.add_argument(
+        "--reject-unknown-dynamic-fields",
+        action="store_true",
+        help="no effect: there is no dynamic configuration yet",
+    )
+    more.add_argument(
+        "--ignore-unknown-dynamic-fields",
+        action="store_true",
+        help="no effect: there is no dynamic configuration yet",
+    )
+    more.add_argument(
+        "--disable-extensions",
+        metavar="NAME,...",
+        default="",
+        action=once,
+        help="as category/name; a configuration that uses one is refused",
+    )
+    more.add_argument(
+        "--stats-tag",
+        metavar="TAG:VALUE",
+        action="append",
+        default=[],
+        help="a tag for every stat; may stand many times",
+    )
+    more.add_argument(
+        "--cpuset-threads",
+        action="store_true",
+        help="no effect: the default concurrency always heeds the cpuset",
+    )
     more.add_argument("--enable-mutex-tracing", action="store_true", help="no effect: there are no mutexes")
     more.add_argument("--enable-core-dump", action="store_true", help="allow workers to leave core dumps")
     more.add_argument("--bootstrap-version", type=_bootstrap_version, metavar="3", help="only 3")
     more.add_argument("--version", action="version", version=f"weft proxy  version: {version()}")
     return parser  # fmt: skip
-
-
-def version() -> str:
-    """In the shape of Envoy's: revision/version/state/build/TLS library."""
-    return f"weft/{__version__}/Clean/RELEASE/OpenSSL"
 
 
 def _cores() -> int:

@@ -6,21 +6,22 @@ claimed twice, routes to clusters that are not there.  Everything that is wrong 
 called raises it, once.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from weft.api.problems import Where
+from weft.api.schema import parse
 from weft.api.unpack import type_name, unpack
 from weft.api.values import seconds
 from weft.proxy.address import Address
 from weft.proxy.context import Identity
 from weft.proxy.listener.settings import ListenerSettings, listener_settings
 from weft.proxy.observe.access_log import AccessLogSettings, access_logs
-from weft.proxy.observe.tags import StatsSettings, stats_settings
+from weft.proxy.observe.tags import Matches, StatsSettings, TagSpec, stats_settings, string_matcher
 from weft.proxy.process.options import Options
 from weft.proxy.process.runtime_layers import RuntimeLayer, runtime_layers
-from weft.proxy.process.watchdog import WatchdogSettings, watchdog_settings
+from weft.proxy.process.watchdog import WATCHDOG, WatchdogSettings, watchdog_settings
 from weft.proxy.upstream.settings import ClusterSettings, cluster_settings
 
 
@@ -29,14 +30,18 @@ class AdminSettings:
     """``admin`` of a bootstrap."""
 
     address: Address
+    mode: int = 0
+    """Of a Unix socket's file; 0 for the process's."""
     access_logs: tuple[AccessLogSettings, ...] = ()
+    allow_paths: tuple[Matches, ...] = ()
+    """Paths that are answered; none for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Everything a proxy runs by."""
 
-    identity: Identity = Identity()
+    identity: Identity = field(default_factory=Identity)
     admin: AdminSettings | None = None
     """None: no admin server."""
     listeners: tuple[ListenerSettings, ...] = ()
@@ -48,14 +53,14 @@ class ServerSettings:
     """Seconds; 0 when stats are only flushed on demand."""
     stats_server_version: int | None = None
     """``server.version`` instead of one made from our version."""
-    main_watchdog: WatchdogSettings = WatchdogSettings()
-    worker_watchdog: WatchdogSettings = WatchdogSettings()
+    main_watchdog: WatchdogSettings = WATCHDOG
+    worker_watchdog: WatchdogSettings = WATCHDOG
     log_format: str = ""
     """``application_log_config`` of the bootstrap; empty for none."""
     log_format_json: Any = None
     """The same as a JSON format (a plain dict), else None."""
-    rest: bytes = b""
-    """The bootstrap without listeners and clusters, deterministic: a change of it needs a restart."""
+    bootstrap: bytes = b""
+    """The message, serialized deterministically."""
 
 
 _NOT_YET: Final[dict[str, str]] = {
@@ -76,7 +81,9 @@ def server_settings(bootstrap: Any, where: Where, options: Options | None = None
     listeners = _listeners(bootstrap, static.field("listeners"))
     names = {cluster.name for cluster in bootstrap.static_resources.clusters}
     for i, listener in enumerate(bootstrap.static_resources.listeners):
-        _check_routes(listener, static.field("listeners").item(i), names)
+        for config, here in route_configs(listener, static.field("listeners").item(i)):
+            if not config.HasField("validate_clusters") or config.validate_clusters.value:
+                check_clusters(config, here, names)
     main_watchdog, worker_watchdog = _watchdogs(bootstrap, where)
     interval = 5.0
     if bootstrap.HasField("stats_flush_interval"):
@@ -94,14 +101,14 @@ def server_settings(bootstrap: Any, where: Where, options: Options | None = None
         listeners=listeners,
         clusters=clusters,
         runtime=_runtime(bootstrap, where, identity),
-        stats=stats_settings(bootstrap.stats_config, where.field("stats_config")),
+        stats=_stats(bootstrap, where, options),
         stats_flush_interval=interval,
         stats_server_version=version.value if bootstrap.HasField("stats_server_version_override") else None,
         main_watchdog=main_watchdog,
         worker_watchdog=worker_watchdog,
         log_format=log_format,
         log_format_json=log_format_json,
-        rest=_rest(bootstrap),
+        bootstrap=bootstrap.SerializeToString(deterministic=True),
     )
 
 
@@ -161,9 +168,13 @@ def _listeners(bootstrap: Any, where: Where) -> tuple[ListenerSettings, ...]:
             continue
         names.add(message.name)
         settings = listener_settings(message, here)
+        if settings is None:
+            continue
         for text in claims(message):
             if text in addresses:
-                here.problem(f"'{message.name}' has duplicate address '{text}' as existing listener '{addresses[text]}'")
+                here.problem(
+                    f"'{message.name}' has duplicate address '{text}' as existing listener '{addresses[text]}'"
+                )
             addresses.setdefault(text, message.name)
         out.append(settings)
     return tuple(out)
@@ -188,8 +199,8 @@ def claims(listener: Any) -> list[str]:
 _HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
-def _check_routes(listener: Any, where: Where, clusters: set[str]) -> None:
-    """Static route tables may only lead to clusters that exist."""
+def route_configs(listener: Any, where: Where) -> Iterator[tuple[Any, Where]]:
+    """The route tables written inside a listener."""
     chains = [(chain, where.field("filter_chains").item(i)) for i, chain in enumerate(listener.filter_chains)]
     if listener.HasField("default_filter_chain"):
         chains.append((listener.default_filter_chain, where.field("default_filter_chain")))
@@ -198,12 +209,9 @@ def _check_routes(listener: Any, where: Where, clusters: set[str]) -> None:
             if type_name(network_filter.typed_config) != _HCM:
                 continue
             message = unpack(network_filter.typed_config, Where.nowhere())
-            if message is None or not message.HasField("route_config"):
-                continue
-            config = message.route_config
-            if config.HasField("validate_clusters") and not config.validate_clusters.value:
-                continue
-            check_clusters(config, at.field("filters").item(i).field("typed_config").field("route_config"), clusters)
+            if message is not None and message.HasField("route_config"):
+                place = at.field("filters").item(i).field("typed_config").field("route_config")
+                yield message.route_config, place
 
 
 def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
@@ -257,7 +265,10 @@ def _admin(bootstrap: Any, where: Where) -> AdminSettings | None:
     logs = access_logs(admin.access_log, here.field("access_log"))
     if admin.access_log_path:
         here.field("access_log_path").problem("not supported: give an access_log with a file logger")
-    return AdminSettings(address=address, access_logs=logs)
+    allowed = tuple(
+        string_matcher(matcher, here.field("allow_paths").item(i)) for i, matcher in enumerate(admin.allow_paths)
+    )
+    return AdminSettings(address=address, mode=admin.address.pipe.mode, access_logs=logs, allow_paths=allowed)
 
 
 def _ip(text: str, where: Where) -> str:
@@ -268,6 +279,13 @@ def _ip(text: str, where: Where) -> str:
     except ValueError:
         where.problem(f"malformed IP address: {text}")
         return "127.0.0.1"
+
+
+def _stats(bootstrap: Any, where: Where, options: Options) -> StatsSettings:
+    """``stats_config``, and the tags of the command line."""
+    settings = stats_settings(bootstrap.stats_config, where.field("stats_config"))
+    given = tuple(TagSpec(name=name, fixed=value) for name, value in options.stats_tags)
+    return replace(settings, tags=settings.tags + given) if given else settings
 
 
 def _runtime(bootstrap: Any, where: Where, identity: Identity) -> tuple[RuntimeLayer, ...]:
@@ -331,15 +349,21 @@ def _check_the_rest(bootstrap: Any, where: Where, clusters: set[str]) -> None:
         _resolve("fatal_action", action.config, where.field("fatal_actions").item(i).field("config"))
     overload = bootstrap.overload_manager
     for i, monitor in enumerate(overload.resource_monitors):
-        _resolve("resource_monitor", monitor, where.field("overload_manager").field("resource_monitors").item(i))
+        _resolve(
+            "resource_monitor", monitor, where.field("overload_manager").field("resource_monitors").item(i)
+        )
     for name in ("actions", "loadshed_points"):
         for i, _ in enumerate(getattr(overload, name)):
-            where.field("overload_manager").field(name).item(i).problem("not supported yet: the overload manager")
+            where.field("overload_manager").field(name).item(i).problem(
+                "not supported yet: the overload manager"
+            )
     _only(bootstrap, "default_regex_engine", where, ("envoy.extensions.regex_engines.v3.GoogleRE2",))
     _only(bootstrap, "listener_manager", where, ("envoy.config.listener.v3.ListenerManager",))
     _only(bootstrap, "typed_dns_resolver_config", where, _RESOLVERS, _check_resolver)
     if bootstrap.dns_resolution_config.resolvers:
-        where.field("dns_resolution_config").field("resolvers").problem("not supported yet: name servers other than the system's")
+        where.field("dns_resolution_config").field("resolvers").problem(
+            "not supported yet: name servers other than the system's"
+        )
 
 
 _RESOLVERS: Final = (
@@ -373,10 +397,11 @@ def _resolve(category: str, extension: Any, where: Where) -> None:
     resolve(category, extension, where)
 
 
-def _rest(bootstrap: Any) -> bytes:
-    copy = type(bootstrap)()
-    copy.CopyFrom(bootstrap)
-    del copy.static_resources.listeners[:]
-    del copy.static_resources.clusters[:]
-    data: bytes = copy.SerializeToString(deterministic=True)
+def rest_of(bootstrap: bytes) -> bytes:
+    """A bootstrap without listeners, clusters and runtime: a change of it needs a restart."""
+    message = parse("envoy.config.bootstrap.v3.Bootstrap", bootstrap)
+    del message.static_resources.listeners[:]
+    del message.static_resources.clusters[:]
+    message.ClearField("layered_runtime")
+    data: bytes = message.SerializeToString(deterministic=True)
     return data

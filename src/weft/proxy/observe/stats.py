@@ -10,11 +10,12 @@ makes a :class:`Snapshot` of each with :func:`decode` and adds them up.  ``proxy
 and ``proxy/admin/prometheus.py`` render the sum.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 import orjson
+from mypy_extensions import mypyc_attr
 
 from weft.proxy.observe.histogram import Histogram
 
@@ -23,6 +24,7 @@ GAUGE: Final = 1
 TEXT: Final = 2
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class StatGroup:
     """Stats that share a prefix.  Subclasses set every attribute named in STATS in ``__init__``.
 
@@ -117,6 +119,14 @@ class Store:
 
     def __init__(self) -> None:
         self._groups: dict[str, list[StatGroup]] = {}
+        self._sources: list[Callable[[], Iterator[tuple[str, StatGroup]]]] = []
+
+    def add_source(self, source: "Callable[[], Iterator[tuple[str, StatGroup]]]") -> None:
+        """Groups that are told only when somebody looks (clusters that nobody has used yet).
+
+        A group from a source may be borrowed: it is to be read before the next one is asked for.
+        """
+        self._sources.append(source)
 
     def register(self, prefix: str, group: StatGroup) -> None:
         """``prefix`` ends in a dot (``cluster.web.``) or is empty."""
@@ -133,6 +143,14 @@ class Store:
         for prefix, groups in list(self._groups.items()):
             for group in groups:
                 yield prefix, group
+        for source in self._sources:
+            yield from source()
+
+    def prefixes(self) -> list[str]:
+        return list(self._groups)
+
+    def groups_of(self, prefix: str) -> list[StatGroup]:
+        return list(self._groups.get(prefix, ()))
 
     def reset_counters(self) -> None:
         for _, group in self.groups():
@@ -142,7 +160,7 @@ class Store:
         out = Snapshot()
         for prefix, group in self.groups():
             kind = type(group)
-            _add_group(out, prefix, kind.STATS, kind.HISTOGRAMS, _read(group))
+            _add_group(out, prefix, kind.STATS, kind.HISTOGRAMS, read_group(group))
         return out
 
     def pack(self) -> bytes:
@@ -154,7 +172,7 @@ class Store:
         groups: list[tuple[Any, ...]] = []
         for prefix, group in self.groups():
             kind = type(group)
-            groups.append((tables.setdefault(kind, len(tables)), prefix, *_read(group)))
+            groups.append((tables.setdefault(kind, len(tables)), prefix, *read_group(group)))
         rows_of = [([row[1:] for row in kind.STATS], [row[1:] for row in kind.HISTOGRAMS]) for kind in tables]
         return orjson.dumps({"tables": rows_of, "groups": groups}, option=orjson.OPT_NON_STR_KEYS)
 
@@ -169,7 +187,8 @@ _Read = tuple[list[int], list[str], dict[str, int], _Histograms, _More]
 _READERS: Final[dict[type[StatGroup], tuple[list[str], Any, list[str]]]] = {}
 
 
-def _read(group: StatGroup) -> _Read:
+def read_group(group: StatGroup) -> _Read:
+    """The values of a group without their names; equal when nothing has happened between."""
     kind = type(group)
     reader = _READERS.get(kind)
     if reader is None:

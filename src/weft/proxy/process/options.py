@@ -38,6 +38,8 @@ class Options:
     """Where the base id is written to; empty for nowhere."""
     restart_epoch: int = 0
     disable_hot_restart: bool = False
+    start_without_parent: bool = False
+    """``--skip-hot-restart-on-no-parent``: an epoch above 0 starts as if it were 0."""
     socket_path: str = "@envoy_domain_socket"
     socket_mode: int = 0
 
@@ -65,6 +67,15 @@ class Options:
     enable_core_dump: bool = False
     stats_tags: tuple[tuple[str, str], ...] = ()
     """Added to every stat: (tag, value)."""
+
+    @property
+    def stop_time(self) -> float:
+        """Seconds that SIGTERM gives to what is under way.
+
+        Envoy gives none.  Five are what Istio's agent gives, well inside the grace of container
+        runtimes (10 s) and Kubernetes (30 s), after which SIGKILL would cut everything.
+        """
+        return min(self.drain_time, 5.0)
 
     def identity(self, configured: Identity) -> Identity:
         """The ``node`` of the bootstrap with what the flags say over it."""
@@ -114,7 +125,7 @@ class Options:
             "socket_mode": self.socket_mode,
             "enable_core_dump": self.enable_core_dump,
             "stats_tag": [f"{tag}:{value}" for tag, value in self.stats_tags],
-            "skip_hot_restart_on_no_parent": False,
+            "skip_hot_restart_on_no_parent": self.start_without_parent,
             "skip_hot_restart_parent_stats": False,
             "skip_deprecated_logs": self.skip_deprecated_logs,
             "file_flush_min_size": self.file_flush_min_size // 1024,

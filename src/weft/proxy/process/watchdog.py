@@ -40,6 +40,10 @@ class WatchdogSettings:
         return min(t for t in (self.miss, self.megamiss, self.kill, self.multikill) if t > 0)
 
 
+WATCHDOG: Final = WatchdogSettings()
+"""Envoy's defaults."""
+
+
 def watchdog_settings(message: Any, where: Where) -> WatchdogSettings:
     """From a ``Watchdog`` message."""
     for i, _ in enumerate(message.actions):
