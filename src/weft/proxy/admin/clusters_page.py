@@ -35,7 +35,10 @@ def clusters_page(request: AdminRequest, clusters: list[ClusterStatus]) -> Answe
         pattern = regex(wanted, "Invalid re2 regex")
         clusters = [cluster for cluster in clusters if pattern.search(cluster.name) is not None]
     if request.query.get("format") == "json":
-        return Answer(body=pretty({"cluster_statuses": [_cluster(c) for c in clusters]} if clusters else {}), content_type=JSON)
+        return Answer(
+            body=pretty({"cluster_statuses": [_cluster(c) for c in clusters]} if clusters else {}),
+            content_type=JSON,
+        )
     lines: list[str] = []
     for cluster in clusters:
         _cluster_lines(cluster, lines)
@@ -53,7 +56,10 @@ def _cluster_lines(cluster: ClusterStatus, lines: list[str]) -> None:
         line("outlier::success_rate_average", number(cluster.success_rate_average))
         line("outlier::success_rate_ejection_threshold", number(cluster.success_rate_threshold))
         line("outlier::local_origin_success_rate_average", number(cluster.local_success_rate_average))
-        line("outlier::local_origin_success_rate_ejection_threshold", number(cluster.local_success_rate_threshold))
+        line(
+            "outlier::local_origin_success_rate_ejection_threshold",
+            number(cluster.local_success_rate_threshold),
+        )
     for priority, limits in (("default", cluster.default), ("high", cluster.high)):
         line(f"{priority}_priority::max_connections", limits.max_connections)
         line(f"{priority}_priority::max_pending_requests", limits.max_pending_requests)
@@ -123,7 +129,9 @@ def _host(host: HostStatus) -> dict[str, Any]:
             metric["name"] = name
             stats.append(metric)
     health: dict[str, Any] = {field: True for flag, field in _HEALTH_FIELDS if flag in host.flags}
-    health["eds_health_status"] = next((status for flag, status in _EDS_HEALTH if flag in host.flags), "HEALTHY")
+    health["eds_health_status"] = next(
+        (status for flag, status in _EDS_HEALTH if flag in host.flags), "HEALTHY"
+    )
     out: dict[str, Any] = {"address": socket_address(host.address), "stats": stats, "health_status": health}
     if host.success_rate >= 0:
         out["success_rate"] = {"value": host.success_rate}

@@ -155,8 +155,12 @@ def _listeners(listeners: list[Resource], to_dict: ToDict) -> dict[str, Any]:
 def _routes(routes: list[Resource], to_dict: ToDict) -> dict[str, Any]:
     return _filled(
         {
-            "static_route_configs": [_element("route_config", route, to_dict) for route in routes if route.static],
-            "dynamic_route_configs": [_element("route_config", route, to_dict) for route in routes if not route.static],
+            "static_route_configs": [
+                _element("route_config", route, to_dict) for route in routes if route.static
+            ],
+            "dynamic_route_configs": [
+                _element("route_config", route, to_dict) for route in routes if not route.static
+            ],
         }
     )
 
@@ -187,7 +191,9 @@ def _endpoints(
     return _filled(
         {
             "static_endpoint_configs": static,
-            "dynamic_endpoint_configs": [_element("endpoint_config", resource, to_dict) for resource in dynamic],
+            "dynamic_endpoint_configs": [
+                _element("endpoint_config", resource, to_dict) for resource in dynamic
+            ],
         }
     )
 
@@ -205,7 +211,13 @@ def _assignment(cluster: ClusterStatus) -> dict[str, Any]:
         endpoint: dict[str, Any] = {"address": socket_address(host.address), "health_check_config": {}}
         if host.hostname:
             endpoint["hostname"] = host.hostname
-        healthy = "HEALTHY" if not host.flags else "DRAINING" if "eds_status_draining" in host.flags else "UNHEALTHY"
+        healthy = (
+            "HEALTHY"
+            if not host.flags
+            else "DRAINING"
+            if "eds_status_draining" in host.flags
+            else "UNHEALTHY"
+        )
         group["lb_endpoints"].append(
             {"endpoint": endpoint, "health_status": healthy, "load_balancing_weight": host.weight}
         )

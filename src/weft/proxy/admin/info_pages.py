@@ -53,7 +53,13 @@ def _version(version: str) -> dict[str, int]:
 
 def _extensions(info: ServerInfo) -> list[dict[str, Any]]:
     return [
-        {"name": name, "category": category, "type_descriptor": "", "disabled": False, "type_urls": [kind] if kind else []}
+        {
+            "name": name,
+            "category": category,
+            "type_descriptor": "",
+            "disabled": False,
+            "type_urls": [kind] if kind else [],
+        }
         for category, extensions in sorted(info.extensions.items())
         for name, kind in extensions
     ]

@@ -38,7 +38,9 @@ def prometheus_page(
     if query.text_readouts:
         for metric, texts in _grouped(shown.texts, extractor):
             out.append(f"# TYPE {metric} gauge\n")
-            out.extend([f"{metric}{{{_labels((*tags, ('text_value', text)))}}} 0\n" for _, tags, text in texts])
+            out.extend(
+                [f"{metric}{{{_labels((*tags, ('text_value', text)))}}} 0\n" for _, tags, text in texts]
+            )
     summary = query.buckets == "summary"
     for metric, histograms in _grouped(shown.histograms, extractor):
         out.append(f"# TYPE {metric} {'summary' if summary else 'histogram'}\n")

@@ -277,7 +277,10 @@ class AdminConnection:
         """The request cannot be read: say so, and close."""
         self._disarm()
         self._transport.write(
-            status_line(status) + b"content-length: 0\r\ndate: " + self._date() + b"\r\nserver: envoy\r\nconnection: close\r\n\r\n"
+            status_line(status)
+            + b"content-length: 0\r\ndate: "
+            + self._date()
+            + b"\r\nserver: envoy\r\nconnection: close\r\n\r\n"
         )
         self._transport.close()
         self._closed = True

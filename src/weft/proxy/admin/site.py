@@ -68,7 +68,12 @@ class Site:
                 "Clusters and their hosts",
                 self._clusters,
                 False,
-                (Parameter("filter", "Only clusters whose name this regular expression (RE2) finds something in"), text_or_json),
+                (
+                    Parameter(
+                        "filter", "Only clusters whose name this regular expression (RE2) finds something in"
+                    ),
+                    text_or_json,
+                ),
             ),
             Endpoint(
                 "/config_dump",
@@ -77,15 +82,21 @@ class Site:
                 False,
                 (
                     Parameter("resource", "Only the resources of this list, such as dynamic_listeners"),
-                    Parameter("mask", "Only these fields (a field mask), of every element when resource is given"),
-                    Parameter("name_regex", "Only resources whose whole name matches this regular expression (RE2)"),
+                    Parameter(
+                        "mask", "Only these fields (a field mask), of every element when resource is given"
+                    ),
+                    Parameter(
+                        "name_regex", "Only resources whose whole name matches this regular expression (RE2)"
+                    ),
                     Parameter("include_eds", "The endpoints of every cluster too", flag=True),
                 ),
             ),
             Endpoint("/contention", "Lock contention; Weft's workers share no locks", self._contention),
             Endpoint("/heap_dump", "Heap dump; not available", self._no_heap),
             Endpoint("/help", "This list as text", self._help),
-            Endpoint("/hot_restart_version", "Version of the hot-restart protocol", self._hot_restart_version),
+            Endpoint(
+                "/hot_restart_version", "Version of the hot-restart protocol", self._hot_restart_version
+            ),
             Endpoint(
                 "/init_dump",
                 "What is still initializing",
@@ -106,7 +117,9 @@ class Site:
                 (
                     *_STATS,
                     Parameter("format", "Output format", ("html", "text", "json", "prometheus")),
-                    Parameter("type", "Kinds of stats", ("All", "Counters", "Histograms", "Gauges", "TextReadouts")),
+                    Parameter(
+                        "type", "Kinds of stats", ("All", "Counters", "Histograms", "Gauges", "TextReadouts")
+                    ),
                     buckets,
                 ),
             ),
@@ -121,7 +134,9 @@ class Site:
                     Parameter("histogram_buckets", "How histograms are shown", ("cumulative", "summary")),
                 ),
             ),
-            Endpoint("/stats/recentlookups", "Stats looked up by name; Weft looks none up", self._recent_lookups),
+            Endpoint(
+                "/stats/recentlookups", "Stats looked up by name; Weft looks none up", self._recent_lookups
+            ),
         ]
 
     def _orders(self) -> list[Endpoint]:
@@ -140,8 +155,12 @@ class Site:
                     Parameter("inboundonly", "Only listeners whose traffic_direction is INBOUND", flag=True),
                 ),
             ),
-            Endpoint("/healthcheck/fail", "Answer health checks as failed", self._healthcheck(fail=True), True),
-            Endpoint("/healthcheck/ok", "Answer health checks as usual again", self._healthcheck(fail=False), True),
+            Endpoint(
+                "/healthcheck/fail", "Answer health checks as failed", self._healthcheck(fail=True), True
+            ),
+            Endpoint(
+                "/healthcheck/ok", "Answer health checks as usual again", self._healthcheck(fail=False), True
+            ),
             Endpoint(
                 "/logging",
                 "Show or change log levels; one change in one request",
@@ -169,7 +188,9 @@ class Site:
                 True,
             ),
             Endpoint("/stats/recentlookups/clear", "Forget the lookups", self._lookups_switch(None), True),
-            Endpoint("/stats/recentlookups/disable", "Stop recording lookups", self._lookups_switch(False), True),
+            Endpoint(
+                "/stats/recentlookups/disable", "Stop recording lookups", self._lookups_switch(False), True
+            ),
             Endpoint("/stats/recentlookups/enable", "Record lookups", self._lookups_switch(True), True),
         ]
 
@@ -198,7 +219,9 @@ class Site:
         return config_dump_page(request, await self._view.configuration(), clusters, to_dict)
 
     async def _contention(self, request: AdminRequest) -> Answer:
-        return Answer(body="Weft's workers are processes that share no locks: there is no contention to show.\n")
+        return Answer(
+            body="Weft's workers are processes that share no locks: there is no contention to show.\n"
+        )
 
     async def _no_heap(self, request: AdminRequest) -> Answer:
         return Answer(body="Weft does not make heap dumps; see /memory.\n", status=501)

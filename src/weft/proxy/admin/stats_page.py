@@ -169,7 +169,9 @@ def _quoted(text: str) -> str:
 
 
 def _json(query: StatsQuery, shown: Snapshot, interval: Snapshot | None, settings: StatsSettings) -> str:
-    parts = [f'{{"name":{_quoted(name)},"value":{_quoted(text)}}}' for name, text in sorted(shown.texts.items())]
+    parts = [
+        f'{{"name":{_quoted(name)},"value":{_quoted(text)}}}' for name, text in sorted(shown.texts.items())
+    ]
     parts += [f'{{"name":{_quoted(name)},"value":{value}}}' for name, value in _numbers(shown)]
     if shown.histograms:
         parts.append(f'{{"histograms":{_json_histograms(query, shown, interval, settings)}}}')
@@ -196,7 +198,8 @@ def _json_histograms(
             continue
         pairs = zip(quantiles(recent, scale), quantiles(histogram, scale), strict=True)
         values = ",".join(
-            f'{{"cumulative":{json_number(all_time)},"interval":{json_number(now)}}}' for now, all_time in pairs
+            f'{{"cumulative":{json_number(all_time)},"interval":{json_number(now)}}}'
+            for now, all_time in pairs
         )
         if query.buckets == "detailed":
             parts.append(

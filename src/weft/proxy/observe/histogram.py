@@ -6,7 +6,6 @@ bucket's bounds are, is :mod:`weft.proxy.observe.quantiles`' business.
 """
 
 
-
 class Histogram:
     """Counts by bucket.  A bucket is ``exponent * 100 + mantissa`` with mantissa 10..99; 0 is zero."""
 

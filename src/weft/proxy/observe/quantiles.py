@@ -23,7 +23,6 @@ BOUNDS: Final = (
 """Upper bounds of the printed buckets unless the configuration sets others (Envoy's)."""
 
 
-
 def scale_of(unit: str) -> int:
     """The power of ten that the samples of a unit are recorded in."""
     return -6 if unit == "percent" else 0

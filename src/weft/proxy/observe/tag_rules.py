@@ -93,7 +93,9 @@ def compile_pattern(pattern: str) -> Any:
             return re.compile(pattern)
         except re.error:
             reason = error.args[0] if error.args else ""
-            raise ValueError(reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)) from None
+            raise ValueError(
+                reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+            ) from None
 
 
 def fixed_rule(tag: str, value: str) -> TagRule:
@@ -138,12 +140,18 @@ DEFAULT_RULES: Final[tuple[TagRule, ...]] = (
     token_rule("envoy.virtual_cluster", "vhost.*.vcluster.$.**"),
     token_rule("envoy.fault_downstream_cluster", "http.*.fault.$.**"),
     pattern_rule("envoy.ssl_cipher", r"^listener\..*?\.ssl\.ciphers(\.([\w-]+))$", needs=".ssl.ciphers."),
-    pattern_rule("envoy.ssl_cipher_suite", rf"^cluster\.{_PART}\.ssl\.ciphers(\.([\w-]+))$", needs=".ssl.ciphers."),
-    pattern_rule("envoy.ssl_version", rf"{_EITHER_SIDE}\.ssl\.versions(\.(TLSv\d\.\d))$", needs=".ssl.versions."),
+    pattern_rule(
+        "envoy.ssl_cipher_suite", rf"^cluster\.{_PART}\.ssl\.ciphers(\.([\w-]+))$", needs=".ssl.ciphers."
+    ),
+    pattern_rule(
+        "envoy.ssl_version", rf"{_EITHER_SIDE}\.ssl\.versions(\.(TLSv\d\.\d))$", needs=".ssl.versions."
+    ),
     pattern_rule("envoy.ssl_curve", rf"{_EITHER_SIDE}\.ssl\.curves(\.([\w-]+))$", needs=".ssl.curves."),
     pattern_rule("envoy.ssl_sigalg", rf"{_EITHER_SIDE}\.ssl\.sigalgs(\.([\w-]+))$", needs=".ssl.sigalgs."),
     pattern_rule(
-        "envoy.tls_certificate", rf"{_EITHER_SIDE}\.ssl\.certificate\.(({_PART})\.).*$", needs=".ssl.certificate."
+        "envoy.tls_certificate",
+        rf"{_EITHER_SIDE}\.ssl\.certificate\.(({_PART})\.).*$",
+        needs=".ssl.certificate.",
     ),
     token_rule("envoy.grpc_bridge_service", "cluster.*.grpc.$.**"),
     token_rule("envoy.tcp_prefix", "tcp.$.**"),
@@ -172,7 +180,9 @@ DEFAULT_RULES: Final[tuple[TagRule, ...]] = (
     token_rule("envoy.route", "vhost.*.route.$.**"),
     token_rule("envoy.mongo_prefix", "mongo.$.**"),
     pattern_rule("envoy.rds_route_config", rf"^http\.{_PART}\.rds\.(([\w\-.]+)\.)\w+?$", needs=".rds."),
-    pattern_rule("envoy.scoped_rds_config", rf"^http\.{_PART}\.scoped_rds\.(([\w\-.]+)\.)\w+?$", needs=".scoped_rds."),
+    pattern_rule(
+        "envoy.scoped_rds_config", rf"^http\.{_PART}\.scoped_rds\.(([\w\-.]+)\.)\w+?$", needs=".scoped_rds."
+    ),
     pattern_rule(
         "envoy.worker_id",
         rf"^(?:listener\.(?:{_ADDRESS}|{_PART})|server|listener_manager|thread_local_cluster_manager)\.worker_((\d+)\.)",
@@ -185,6 +195,8 @@ DEFAULT_RULES: Final[tuple[TagRule, ...]] = (
     token_rule("envoy.google_grpc_client_prefix", "grpc.$.**"),
     pattern_rule("envoy.xds_resource_name", rf"^sds\.(({_PART})\.).+"),
     pattern_rule(
-        "envoy.health_check_name", rf"^cluster\.{_PART}\.health_check(\.name\.({_PART}))\..+", needs=".health_check.name."
+        "envoy.health_check_name",
+        rf"^cluster\.{_PART}\.health_check(\.name\.({_PART}))\..+",
+        needs=".health_check.name.",
     ),
 )

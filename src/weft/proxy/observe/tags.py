@@ -172,7 +172,9 @@ def stats_settings(message: Any, where: Where) -> StatsSettings:
     return StatsSettings(
         tags=tuple(specs),
         default_tags=default_tags,
-        admits=_admits(message.stats_matcher, where.field("stats_matcher")) if message.HasField("stats_matcher") else None,
+        admits=_admits(message.stats_matcher, where.field("stats_matcher"))
+        if message.HasField("stats_matcher")
+        else None,
         histograms=tuple(histograms),
     )
 
