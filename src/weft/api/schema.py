@@ -143,6 +143,16 @@ def parse(full_name: str, data: bytes) -> Any:
     return message_class(full_name).FromString(data)
 
 
+def is_map(field: Any) -> bool:
+    message_type = field.message_type
+    return bool(
+        message_type is not None
+        and field.is_repeated
+        and message_type.has_options  # false for almost all, as the schema has no other options
+        and message_type.GetOptions().map_entry
+    )
+
+
 @functools.cache
 def rules(descriptor: Any) -> dict[str, Any]:
     """The rule table of a message or enum type (see ``tools/build_schema.py``)."""

@@ -48,11 +48,12 @@ def unpack(any_message: Any, where: Where) -> Any | None:
         where.problem(f"the bytes are not a {name}")
         return None
     if name in TYPED_STRUCTS:
-        return _from_typed_struct(message, where)
+        return struct_message(message, where)
     return message
 
 
-def _from_typed_struct(message: Any, where: Where) -> Any | None:
+def struct_message(message: Any, where: Where) -> Any | None:
+    """What a TypedStruct stands for; itself when the schema does not know the type."""
     inner = bare_name(message.type_url)
     if not inner:
         where.problem("a TypedStruct without type_url")

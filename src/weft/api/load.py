@@ -1,0 +1,302 @@
+"""Loading a bootstrap: files and inline YAML to one validated message, or every problem at once.
+
+The steps: text to nodes (:mod:`weft.api.document`), old names to new ones
+(:mod:`weft.api.upgrade`), nodes to a message (:mod:`weft.api.convert`), inline YAML merged over the
+file, and the rules of the schema (:mod:`weft.api.validate`).  What a message *means* is for the
+settings of each part; they go on adding to ``Loaded.problems``, whose places are known.
+"""
+
+import gc
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from weft.api.convert import Converter, Path, path_text
+from weft.api.document import LIST, MAP, DocumentError, Node, parse_json, parse_yaml
+from weft.api.problems import ConfigError, Problem, Problems
+from weft.api.schema import find_type, is_map, message_class, schema
+from weft.api.unpack import bare_name
+from weft.api.upgrade import upgrade_bootstrap
+from weft.api.validate import Checker
+
+BOOTSTRAP: Final = "envoy.config.bootstrap.v3.Bootstrap"
+
+INLINE: Final = "--config-yaml"
+"""The name of inline YAML in problems."""
+
+MAX_BYTES: Final = 256 << 20
+"""Of one configuration file."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A bootstrap that can be used.  ``problems`` holds the warnings, and knows the places."""
+
+    bootstrap: Any
+    problems: Problems
+
+
+def load_bootstrap(path: str | None, config_yaml: str = "") -> Loaded:
+    """Load the file at ``path`` with ``config_yaml`` merged over it; either may be missing.
+
+    Raises :class:`ConfigError` with every problem that was found.
+    """
+    sources = []
+    if path is not None:
+        sources.append(_read(path))
+    if config_yaml:
+        sources.append(_Source(INLINE, "yaml", config_yaml))
+    if not sources:
+        raise ConfigError([Problem("", "neither a configuration file nor inline YAML was given")])
+    return _load(sources)
+
+
+def load_text(text: str, form: str = "yaml", name: str = "") -> Loaded:
+    """Load a bootstrap from text (``yaml``, ``json`` or ``pb_text``)."""
+    return _load([_Source(name, form, text)])
+
+
+@dataclass(slots=True)
+class _Source:
+    """One text (or bytes), and what became of it."""
+
+    name: str
+    form: str
+    text: str = ""
+    data: bytes = b""
+    root: Node | None = field(default=None, repr=False)
+
+    def parse(self, problems: Problems) -> Node | None:
+        """The tree with old names replaced; problems of the text itself are raised."""
+        try:
+            root = parse_json(self.text) if self.form == "json" else parse_yaml(self.text)
+        except DocumentError as error:
+            raise ConfigError([Problem("", error.text, self.name, error.line, error.column)]) from None
+        if root is None or root.kind not in (MAP, LIST):
+            line, column = (root.line, root.column) if root is not None else (0, 0)
+            what = "nothing in it" if root is None else f"expected a mapping, not {root.describe()}"
+            raise ConfigError([Problem("", what, self.name, line, column)])
+
+        def report(path: Path, node: Node, text: str, warning: bool) -> None:
+            problems.items.append(Problem(path_text(path), text, self.name, node.line, node.column, warning))
+
+        return upgrade_bootstrap(root, report)
+
+
+def _read(path: str) -> _Source:
+    """The form is told by the end of the name; anything unknown is JSON, as with Envoy."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([Problem("", f"cannot be read: {error.strerror}", path)]) from None
+    except ValueError as error:  # a NUL in the name
+        raise ConfigError([Problem("", f"cannot be read: {error}", path)]) from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError([Problem("", f"larger than {MAX_BYTES >> 20} MiB", path)])
+    lower = path.lower()
+    if lower.endswith(".pb"):
+        return _Source(path, "pb", data=data)
+    form = "json"
+    for ending, known in ((".pb_text", "pb_text"), (".yaml", "yaml"), (".yml", "yaml")):
+        if lower.endswith(ending):
+            form = known
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise ConfigError([Problem("", "not UTF-8", path, line, column)]) from None
+    return _Source(path, form, text.removeprefix("\ufeff") if form == "yaml" else text)
+
+
+def _load(sources: list[_Source]) -> Loaded:
+    problems = Problems()
+    places = Places(sources)
+    # A tree of nodes is many small objects and no garbage: collecting while it grows is half the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        bootstrap = _convert_all(sources, problems)
+        spoilt = {_parent(item.path) for item in problems.errors}
+        checked = Problems(locate=places.locate)
+        Checker(checked).check(bootstrap)
+        for item in checked.items:
+            # What could not be read is missing now; that it is missing is no second problem.
+            if item.path not in spoilt and _parent(item.path) not in spoilt:
+                problems.items.append(item)
+    finally:
+        if collecting:
+            gc.enable()
+        places.forget()
+    problems.items.sort(key=lambda item: (places.rank(item.file), item.line, item.column))
+    problems.raise_if_any()
+    problems.locate = places.locate
+    return Loaded(bootstrap, problems)
+
+
+def _convert_all(sources: list[_Source], problems: Problems) -> Any:
+    bootstrap = message_class(BOOTSTRAP)()
+    broken: list[Problem] = []
+    for source in sources:
+        message = message_class(BOOTSTRAP)()
+        try:
+            if source.form == "pb":
+                _from_binary(source, message, problems)
+            elif source.form == "pb_text":
+                _from_text(source, message)
+            else:
+                _from_nodes(source, message, problems)
+        except ConfigError as error:
+            broken += error.problems
+            continue
+        bootstrap.MergeFrom(message)
+    if broken:
+        raise ConfigError(broken + problems.errors)
+    return bootstrap
+
+
+def _from_nodes(source: _Source, message: Any, problems: Problems) -> None:
+    source.root = source.parse(problems)
+    assert source.root is not None
+
+    def report(path: Path, node: Node, text: str, warning: bool) -> None:
+        problems.items.append(Problem(path_text(path), text, source.name, node.line, node.column, warning))
+
+    Converter(report).fill(message, source.root, None)
+
+
+_EXPANDED_ANY: Final = re.compile(r"\[[^\]\[/]+/\s*([\w.]+)\s*\]")
+
+
+def _from_text(source: _Source, message: Any) -> None:
+    from google.protobuf import text_format
+
+    for name in set(_EXPANDED_ANY.findall(source.text)):
+        find_type(name)  # so that the pool knows it
+    try:
+        text_format.Parse(source.text, message, descriptor_pool=schema().pool)
+    except text_format.ParseError as error:
+        text = re.sub(r"^\d+:\d+ : ", "", str(error))
+        raise ConfigError(
+            [Problem("", f"not a text protobuf: {text}", source.name, error.GetLine() or 0, error.GetColumn() or 0)]
+        ) from None
+    except (RecursionError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError([Problem("", f"not a text protobuf: {error}", source.name)]) from None
+
+
+def _from_binary(source: _Source, message: Any, problems: Problems) -> None:
+    try:
+        message.MergeFromString(source.data)
+    except DecodeError:
+        raise ConfigError([Problem("", f"not a binary {BOOTSTRAP}", source.name)]) from None
+    _unknown_fields(message, "", source.name, problems)
+
+
+def _unknown_fields(message: Any, path: str, file: str, problems: Problems) -> None:
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    numbers = sorted({unknown.field_number for unknown in UnknownFieldSet(message)})
+    if numbers:
+        text = f"fields of unknown number in {message.DESCRIPTOR.full_name}: {', '.join(map(str, numbers))}"
+        problems.items.append(Problem(path, text, file))
+    if message.DESCRIPTOR.full_name == "google.protobuf.Any":
+        descriptor = find_type(bare_name(message.type_url))
+        if descriptor is not None:
+            try:
+                inner = message_class(descriptor.full_name).FromString(message.value)
+            except DecodeError:
+                return  # the rules will say so
+            _unknown_fields(inner, path, file, problems)
+        return
+    for found, value in message.ListFields():
+        if found.message_type is None:
+            continue
+        here = f"{path}.{found.name}" if path else found.name
+        if is_map(found):
+            if found.message_type.fields_by_name["value"].message_type is not None:
+                for key in value:
+                    _unknown_fields(value[key], f'{here}["{key}"]', file, problems)
+        elif found.is_repeated:
+            for number, item in enumerate(value):
+                _unknown_fields(item, f"{here}[{number}]", file, problems)
+        else:
+            _unknown_fields(value, here, file, problems)
+
+
+# -- places ----------------------------------------------------------------------------------------
+
+_PART: Final = re.compile(r'\.?([^.\[\]"]+)|\[(\d+)\]|\["(.*?)"\](?=[.\[]|$)')
+
+
+def _parent(path: str) -> str:
+    end = 0
+    for part in _PART.finditer(path):
+        end = part.start()
+    return path[:end]
+
+
+class Places:
+    """From a path to the file, line and column of the nearest thing that was written there.
+
+    The trees are not kept (that of a large bootstrap takes more memory than all the rest): they are
+    read again when somebody asks.
+    """
+
+    def __init__(self, sources: list[_Source]) -> None:
+        self._sources = sources
+
+    def forget(self) -> None:
+        for source in self._sources:
+            source.root = None
+
+    def rank(self, file: str) -> int:
+        return next((number for number, source in enumerate(self._sources) if source.name == file), -1)
+
+    def locate(self, path: str) -> tuple[str, int, int]:
+        roots: list[tuple[_Source, Node]] = []
+        for source in self._sources:
+            if source.form not in ("yaml", "json"):
+                continue
+            if source.root is None:
+                source.root = source.parse(Problems())
+            assert source.root is not None
+            roots.append((source, source.root))
+        if not roots:
+            return self._sources[0].name, 0, 0
+        here = roots
+        for part in _PART.finditer(path):
+            name, number, key = part.groups()
+            if number is not None:
+                inner = _item(here, int(number))
+            else:
+                inner = [found for found in ((source, _member(node, name or key)) for source, node in here) if found[1]]  # type: ignore[misc]  # filtered
+            if not inner:
+                break
+            here = inner
+        source, node = here[-1]
+        return source.name, node.line, node.column
+
+
+def _item(places: list[tuple[_Source, Node]], number: int) -> list[tuple[_Source, Node]]:
+    """An element of a list that is the file's elements and then the inline ones."""
+    for source, node in places:
+        items = _flat(node) if node.kind == LIST else [node]
+        if number < len(items):
+            return [(source, items[number])]
+        number -= len(items)
+    return []
+
+
+def _flat(node: Node) -> list[Node]:
+    return [inner for item in node.items for inner in (_flat(item) if item.kind == LIST else [item])]
+
+
+def _member(node: Node, name: str) -> Node | None:
+    found = node.get(name)
+    if found is None and "_" in name:
+        first, *rest = name.split("_")
+        found = node.get(first + "".join(part.capitalize() for part in rest))
+    return found
