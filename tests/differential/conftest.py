@@ -29,7 +29,9 @@ class Pairs:
 
     def observe(self, suite, exchange):
         if not Path(self.envoy).exists():
-            pytest.skip(f"no Envoy to compare with: nothing at {self.envoy}, and WEFT_ENVOY does not name one")
+            pytest.skip(
+                f"no Envoy to compare with: nothing at {self.envoy}, and WEFT_ENVOY does not name one"
+            )
         if suite is not self.suite:
             self.start(suite)
         try:

@@ -1,5 +1,6 @@
 """Every exchange of ``suites/`` in Envoy and in Weft."""
 
+import difflib
 import re
 from pathlib import Path
 
@@ -46,8 +47,13 @@ def test_exchange(suite, name, pairs):
 
     envoy, weft = pairs.observe(SUITES[suite], exchange)
 
-    assert not [line for line in envoy if line.startswith("STUCK")], f"the script does not fit Envoy: {envoy!r}"
-    assert compared(weft) == accept(f"{suite}/{name}", compared(envoy))
+    if any(line.startswith("STUCK") for line in envoy):
+        pytest.fail("the script does not fit Envoy:\n" + "\n".join(envoy), pytrace=False)
+    expected, got = accept(f"{suite}/{name}", compared(envoy)), compared(weft)
+    if got != expected:
+        pytest.fail(
+            "\n".join(difflib.unified_diff(expected, got, "envoy", "weft", n=50, lineterm="")), pytrace=False
+        )
 
 
 @pytest.mark.xdist_group("differential")

@@ -4,12 +4,19 @@ A suite is a YAML file::
 
     about: what it covers
     listener: the listener that clients connect to by default
-    config: a whole bootstrap; ${u} is the port of upstream U (see weft.testing.transcript), ${refused} and
-            ${silent} ports that refuse and that never answer, ${log} the file of the access log
+    http:
+      NAME: fields of its connection manager; "listener" has fields of the listener, "filters" what comes before
+    tcp:
+      NAME: {filters: [...], listener: {...}}
+    clusters: [...]
+    bootstrap: more of the bootstrap
     exchanges:
       name of the exchange: |
         C> GET / HTTP/1.1|host: a||
         ...
+
+``${u}`` stands for the port of upstream U (see :mod:`weft.testing.transcript`), ``${refused}`` and
+``${silent}`` for ports that refuse and that never answer, ``${log}`` for the file of the access log.
 
 For each suite both proxies are started once, as real processes on ports of their own.  Beside what the
 script reads, an observation has the lines of the access log and every counter that changed.
@@ -76,7 +83,9 @@ class Side:
         admin = self.dir / "admin"
         command = [*self.command, "-c", str(path), "--admin-address-path", str(admin), *FLAGS]
         with (self.dir / "output").open("wb") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
         loop = asyncio.get_running_loop()
         end = loop.time() + 20
         while not (admin.exists() and admin.read_text().strip()):
@@ -140,9 +149,14 @@ class Side:
             client.close()
 
     async def counters(self) -> dict[str, int]:
-        """Counters and gauges by name, once nothing is busy any more (``busy`` has what stays so)."""
+        """Counters and gauges by name, once nothing is busy any more (``busy`` has what stays so).
+
+        Connections of upstreams are closed, also those that arrive only now.
+        """
         text = ""
         for _ in range(100):
+            for upstream in self.upstreams.values():
+                upstream.forget()
             text = await self.ask("/stats?usedonly")
             self.busy = [line for line in text.splitlines() if _BUSY.match(line)]
             if not self.busy:
@@ -157,8 +171,6 @@ class Side:
 
     async def observe(self, exchange: Exchange) -> list[str]:
         seen = await play(exchange, self.stage)
-        for upstream in self.upstreams.values():
-            upstream.forget()
         after = await self.counters()
         self._due = 0
         seen += [f"still busy: {line}" for line in self.busy]
@@ -232,11 +244,45 @@ class Pair:
 def load_suites(folder: Path) -> dict[str, dict[str, Any]]:
     """Suites by name, from the files in ``suites/``; the anchors of ``parts.yaml`` are known in each."""
     parts = (folder / "parts.yaml").read_text()
-    return {path.stem: yaml.safe_load(parts + path.read_text()) for path in sorted(folder.glob("suites/*.yaml"))}
+    suites = {}
+    for path in sorted(folder.glob("suites/*.yaml")):
+        suite = yaml.safe_load(parts + path.read_text())
+        suite["config"] = bootstrap(suite)
+        suites[path.stem] = suite
+    return suites
+
+
+def bootstrap(suite: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a suite: a listener for each entry of ``http`` and of ``tcp``."""
+    parts = suite["parts"]
+    listeners = []
+    for kind in ("http", "tcp"):
+        for name, content in suite.get(kind, {}).items():
+            content = dict(content)
+            listener = {
+                "name": name,
+                "stat_prefix": name,
+                "address": parts["address"],
+                **content.pop("listener", {}),
+            }
+            filters = content.pop("filters", [])
+            if kind == "http":
+                http = {**parts["hcm"], "stat_prefix": name, **content}
+                filters = [*filters, {"name": "http", "typed_config": http}]
+            listener.setdefault("filter_chains", [{"filters": filters}])
+            listeners.append(listener)
+    resources = {"listeners": listeners, "clusters": suite["clusters"]}
+    return {
+        "admin": {"address": parts["address"]},
+        "static_resources": resources,
+        **suite.get("bootstrap", {}),
+    }
 
 
 def load_exchange(suite: dict[str, Any], name: str) -> Exchange:
     lines = [line.strip() for line in suite["exchanges"][name].splitlines()]
     return Exchange(
-        name=name, script=[line for line in lines if line and not line.startswith("#")], listener=suite["listener"]
+        name=name,
+        script=[line for line in lines if line and not line.startswith("#")],
+        listener=suite["listener"],
     )

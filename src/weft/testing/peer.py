@@ -243,11 +243,15 @@ class Upstream:
         return upstream
 
     def _made(self) -> Peer:
-        peer = Peer(within=self.within, reading=self.reading, on_news=self._news.set)
+        return _Accepted(self)
+
+    def accepted(self, peer: Peer) -> None:
         self.peers.append(peer)
         self._fresh.append(peer)
         self._news.set()
-        return peer
+
+    def news(self) -> None:
+        self._news.set()
 
     @property
     def port(self) -> int:
@@ -272,7 +276,9 @@ class Upstream:
             raise Waited(f"waited {limit:g} s for {what}; connections: {came!r}") from None
 
     def forget(self) -> None:
-        """Forget the connections so far, which the caller has closed."""
+        """Close and forget the connections so far."""
+        for peer in self.peers:
+            peer.close()
         self.peers.clear()
         self._fresh.clear()
 
@@ -291,3 +297,15 @@ class Upstream:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+class _Accepted(Peer):
+    """A connection of an :class:`Upstream`, which learns of it when it stands."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__(within=upstream.within, reading=upstream.reading, on_news=upstream.news)
+        self._upstream = upstream
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._upstream.accepted(self)

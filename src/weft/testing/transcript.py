@@ -14,6 +14,8 @@ escapes, and ``<a*1000>`` repeats.
 ``C< until BYTES``     read through BYTES
 ``C< end``             read everything until the connection ends, and how it ends
 ``C< quiet S``         S seconds pass and nothing arrives
+``C outcome``          whatever becomes of the request just sent: it reaches U, which answers it, or
+                       the proxy answers it, or ends the connection
 ``C eof``              finish sending; ``C close``; ``C reset``; ``C pause``; ``C resume``
 ``U open``             wait for the next connection
 ``U< request``         wait for a whole request, on any connection of U
@@ -134,11 +136,35 @@ class _Player:
             words = rest.split() if rest.startswith("open") else []
             host, port = self.stage.listeners[words[1] if len(words) > 1 else self.exchange.listener]
             local = (words[3], 0) if len(words) > 3 else None
+            if client is not None:
+                client.close()
             client = await Client.connect(host, port, local=local, within=self.stage.within)
             self.clients[name] = client
             if words:
                 return
-        await self._act(who, rest, client, name)
+        if rest == "outcome":
+            await self._outcome(client, name)
+        else:
+            await self._act(who, rest, client, name)
+
+    async def _outcome(self, client: Client, name: str) -> None:
+        upstream = self.stage.upstreams["U"]
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.stage.within
+        while not (client.received or client.ended or self._speaking("U")):
+            if loop.time() > end:
+                raise Waited("nothing became of the request")
+            await asyncio.sleep(0.001)
+        if self._speaking("U") is not None:
+            await self._request("U", upstream, whole=True)
+            self.last["U"].send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        if client.ended and not client.received:
+            self.seen.append(f"{name} {client.ended}")
+            return
+        response = await read_message(client, request=False)
+        self._show(name, response)
+        if b"close" in response.values(b"connection"):
+            await self._read("end", client, name)
 
     async def _upstream(self, who: str, rest: str) -> None:
         name, _, number = who.rstrip("<>").partition(".")
@@ -155,7 +181,9 @@ class _Player:
         if who.endswith("<") and rest == "none":
             count = len(upstream.peers) - first
             unread = [bytes(peer.received) for peer in upstream.peers[first:] if peer.received]
-            self.seen.append(f"{name} saw nothing" if not count else f"{name} saw {count} connections {unread!r}")
+            self.seen.append(
+                f"{name} saw nothing" if not count else f"{name} saw {count} connections {unread!r}"
+            )
             return
         if number:
             peers = upstream.peers
@@ -167,15 +195,10 @@ class _Player:
 
     async def _request(self, name: str, upstream: Upstream, *, whole: bool) -> None:
         first = self.first[name]
-
-        def speaking() -> Peer | None:
-            for peer in upstream.peers[first:]:
-                if peer.received:
-                    return peer
-            return None
-
-        await upstream.until(lambda: speaking() is not None, f"a request at {name}", self.stage.within)
-        peer = speaking()
+        await upstream.until(
+            lambda: self._speaking(name) is not None, f"a request at {name}", self.stage.within
+        )
+        peer = self._speaking(name)
         assert peer is not None
         self.last[name] = peer
         where = f"{name}.{upstream.peers.index(peer) - first + 1}"
@@ -184,6 +207,12 @@ class _Player:
         else:
             start, headers = _head(await peer.read_until(b"\r\n\r\n"))
             self._show(where, Message(start, headers, "head"))
+
+    def _speaking(self, name: str) -> Peer | None:
+        for peer in self.stage.upstreams[name].peers[self.first[name] :]:
+            if peer.received:
+                return peer
+        return None
 
     async def _act(self, who: str, rest: str, peer: Peer, name: str) -> None:
         if who.endswith(">"):
@@ -217,7 +246,9 @@ class _Player:
             before = (peer.total, peer.ended)
             await asyncio.sleep(float(words[1]))
             still = (peer.total, peer.ended) == before and not peer.received
-            self.seen.append(f"{name} quiet" if still else f"{name} not quiet: {shown(peer.take())} {peer.ended}")
+            self.seen.append(
+                f"{name} quiet" if still else f"{name} not quiet: {shown(peer.take())} {peer.ended}"
+            )
         else:
             raise ValueError(f"no such step: {rest!r}")
 
