@@ -358,7 +358,7 @@ def _bootstrap_version(text: str) -> str:
 
 
 def _component_levels(text: str) -> str:
-    for pair in text.split(","):
+    for pair in text.split(",") if text else ():
         component, colon, level = pair.partition(":")
         if not component or not colon or level not in LEVELS:
             raise argparse.ArgumentTypeError(f"component log level not correctly specified '{pair}'")

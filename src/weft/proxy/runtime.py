@@ -42,6 +42,18 @@ class Runtime:
             return value.lower() == "true"
         return default
 
+    def share(self, key: str) -> tuple[int, int] | None:
+        """A share of requests, (numerator, denominator): a plain number always means per cent, and a
+        FractionalPercent of a layer is kept as the text ``numerator/denominator``."""
+        value = self.values.get(key)
+        if isinstance(value, str) and "/" in value:
+            numerator, _, denominator = value.partition("/")
+            if numerator.isdigit() and denominator in ("100", "10000", "1000000"):
+                return int(numerator[:10]), int(denominator)
+            return None
+        percent = self.integer(key, -1)
+        return (percent, 100) if percent >= 0 else None
+
     def replace(self, values: Mapping[str, Value]) -> None:
         """Take a new snapshot, whole."""
         self.values = dict(values)
@@ -64,9 +76,9 @@ class Chance:
     def hits_value(self, value: int, runtime: Runtime | None = None) -> bool:
         """Decide by a given random number, as Envoy does with a stream's stable one."""
         if self.key and runtime is not None and self.key in runtime.values:
-            percent = runtime.integer(self.key, -1)
-            if percent >= 0:  # a plain number in the runtime always means per cent
-                return value % 100 < percent
+            share = runtime.share(self.key)
+            if share is not None:
+                return value % share[1] < share[0]
         return value % self.denominator < self.numerator
 
 
