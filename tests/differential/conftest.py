@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import weft
 from weft.testing.pair import NotStarted, Pair
 
 ORACLE = Path(__file__).parent.parent / ".oracle" / "bin" / "envoy"
-WEFT = [sys.executable, "-c", "import sys; from weft.cli.main import main; sys.exit(main())", "proxy"]
+SOURCE = str(Path(weft.__file__).parent.parent)
+MAIN = f"import sys; sys.path.insert(0, {SOURCE!r}); from weft.cli.main import main; sys.exit(main())"
+WEFT = [sys.executable, "-c", MAIN, "proxy"]
 
 
 class Pairs:
