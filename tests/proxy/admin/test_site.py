@@ -123,7 +123,11 @@ def test_server_info(view):
     assert (info["uptime_current_epoch"], info["uptime_all_epochs"]) == ("9s", "65s")
     assert info["command_line_options"] == {"base_id": "0", "concurrency": 1}
     assert info["node"]["locality"] == {"region": "r1", "zone": "z1", "sub_zone": ""}
-    assert info["node"]["user_agent_build_version"]["version"] == {"major_number": 1, "minor_number": 2, "patch": 3}
+    assert info["node"]["user_agent_build_version"]["version"] == {
+        "major_number": 1,
+        "minor_number": 2,
+        "patch": 3,
+    }
     assert info["node"]["extensions"] == [
         {
             "name": "envoy.filters.http.router",
@@ -283,7 +287,9 @@ def test_listeners(view):
         ListenerStatus(name="unix", addresses=["/run/x.sock"]),
     ]
 
-    assert text(view, "/listeners") == "main::127.0.0.1:1\nmain::127.0.0.1:2\nsix::[::1]:3\nunix::/run/x.sock\n"
+    assert (
+        text(view, "/listeners") == "main::127.0.0.1:1\nmain::127.0.0.1:2\nsix::[::1]:3\nunix::/run/x.sock\n"
+    )
     assert json.loads(text(view, "/listeners?format=json")) == {
         "listener_statuses": [
             {
@@ -347,7 +353,9 @@ def test_a_wrong_log_level_changes_nothing(view, query, problem):
     answer = ask(view, "/logging" + query, "POST")
 
     assert answer.status == 400
-    assert answer.body.startswith(f"error: {problem}\n\nusage: /logging?<name>=<level> (change single level)\n")
+    assert answer.body.startswith(
+        f"error: {problem}\n\nusage: /logging?<name>=<level> (change single level)\n"
+    )
     assert answer.body.endswith(ACTIVE.format("info", "info", "info"))
 
 
@@ -392,5 +400,7 @@ def test_recent_lookups_can_be_switched(view):
         return before.body, (await site.answer("GET", "/stats/recentlookups")).body
 
     before, after = asyncio.run(main())
-    assert before == "Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\ntotal: 0\n"
+    assert (
+        before == "Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\ntotal: 0\n"
+    )
     assert after == "   Count Lookup\n\ntotal: 0\n"

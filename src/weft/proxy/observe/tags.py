@@ -103,7 +103,7 @@ class TagExtractor:
             first, _, rest = name.partition(".")
             if first in _SHAPED:
                 second, _, rest = rest.partition(".")
-                if second and rest:
+                if second and rest and second not in _TELLING:
                     shape = self._shapes.get((first, rest))
                     if shape is None:
                         if len(self._shapes) >= _SHAPES_MOST:
@@ -135,6 +135,8 @@ class TagExtractor:
 
 _SHAPED: Final = frozenset(("cluster", "http", "vhost", "tcp"))
 """First parts after which the default rules take any one part for a value alike."""
+_TELLING: Final = frozenset(("rbac", "http_local_rate_limit"))
+"""Second parts that rules of the form ``$.part.**`` look for."""
 _HOLE: Final = "\x01"
 _SHAPES_MOST: Final = 20_000
 
