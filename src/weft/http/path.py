@@ -31,6 +31,7 @@ _PERCENT: Final = 0x25
 # These patterns are ours and cannot backtrack, so the standard library's engine is safe here.
 _ESCAPED_SLASH: Final = re.compile(rb"%(?:2[fF]|5[cC])")
 _DOTS_WITH_PARAMETERS: Final = re.compile(rb"(/\.\.?);[^/]*")
+_PARAMETERS: Final = re.compile(rb";[^/]*")
 _TO_ESCAPE: Final = re.compile(rb"[^\x21\x24-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]")
 
 
@@ -84,6 +85,11 @@ def without_query(path: bytes) -> bytes:
         path = path[:at]
     at = path.find(b"#")
     return path if at < 0 else path[:at]
+
+
+def without_parameters(path: bytes) -> bytes:
+    """The path alone, without the parameters of its segments: ``/a;v=1/b?q`` -> ``/a/b``."""
+    return _PARAMETERS.sub(b"", without_query(path))
 
 
 def normalize(path: bytes) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from weft.api.problems import Where
 from weft.http.headers import Headers
+from weft.http.joined import JOINED_IN_REQUESTS, JOINED_IN_RESPONSES
 from weft.http.message import Request, Response
 from weft.proxy.regex import Regex, compile_regex
 
@@ -156,12 +157,16 @@ def string_matcher(message: Any, where: Where) -> StringMatcher:
 
 
 class HeaderMatcher:
-    """A condition on one header.  Fields of the same name are seen joined by commas, as one value.
+    """A condition on one header; without ``matcher`` only presence counts.
 
-    Without ``matcher`` only presence counts.
+    Of several fields of that name one that matches is enough, and with ``invert`` one that matches
+    is one too many: a second value can neither hide the first nor stretch it (CVE-2026-26308).
     """
 
-    __slots__ = ("invert", "matcher", "missing_as_empty", "name", "present", "special")
+    __slots__ = (
+        "_one_in_requests", "_one_in_responses", "_special", "invert", "matcher", "missing_as_empty",
+        "name", "present",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -177,21 +182,27 @@ class HeaderMatcher:
         self.present: bool = present
         self.invert: bool = invert
         self.missing_as_empty: bool = missing_as_empty
-        self.special: bool = name.startswith(b":") or self.name == b"host"
+        self._special: bool = name.startswith(b":") or self.name == b"host"
         """The value is not among the header fields."""
+        self._one_in_requests: bool = self.name in JOINED_IN_REQUESTS
+        self._one_in_responses: bool = self.name in JOINED_IN_RESPONSES
 
     def matches(self, message: Request) -> bool:
-        return self.accepts(message.header(self.name) if self.special else self._joined(message.headers))
+        if self._special:
+            return self.accepts(message.header(self.name))
+        return self._look(message.headers, self._one_in_requests)
 
     def matches_response(self, message: Response) -> bool:
-        return self.accepts(message.header(self.name) if self.special else self._joined(message.headers))
+        if self._special:
+            return self.accepts(message.header(self.name))
+        return self._look(message.headers, self._one_in_responses)
 
     def matches_headers(self, headers: Headers) -> bool:
         """For trailers, and wherever there are header fields only."""
-        return self.accepts(self._joined(headers))
+        return self._look(headers, False)
 
     def accepts(self, value: bytes | None) -> bool:
-        """The verdict on a value already looked up; None for a header that is not there."""
+        """The verdict on a single value; None for a header that is not there."""
         if value is None and self.missing_as_empty:
             value = b""
         matcher = self.matcher
@@ -201,13 +212,28 @@ class HeaderMatcher:
             return False
         return matcher.matches(value) != self.invert
 
-    def _joined(self, headers: Headers) -> bytes | None:
+    def _look(self, headers: Headers, joined: bool) -> bool:
         name = self.name
+        matcher = self.matcher
         found: bytes | None = None
         for field in headers.fields:
-            if field.name == name:
-                found = field.value if found is None else found + b"," + field.value
-        return found
+            if field.name != name:
+                continue
+            if matcher is None:
+                found = field.value
+                break
+            if joined:
+                if not found:
+                    found = field.value
+                elif field.value:
+                    found = found + b"," + field.value
+            elif matcher.matches(field.value):
+                return not self.invert
+            else:
+                found = field.value
+        if joined or found is None or matcher is None:
+            return self.accepts(found)
+        return self.invert
 
     def describe(self) -> str:
         name = self.name.decode("latin-1")
@@ -303,7 +329,7 @@ def cookie(headers: Headers, name: bytes) -> bytes | None:
         if field.name != b"cookie":
             continue
         for part in field.value.split(b";"):
-            key, separator, value = part.strip(b" \t").partition(b"=")
+            key, separator, value = part.lstrip(b" \t").partition(b"=")
             if separator and key == name:
                 if len(value) >= 2 and value.startswith(b'"') and value.endswith(b'"'):
                     return value[1:-1]

@@ -1,7 +1,7 @@
 """``typed_per_filter_config``: what a route says to HTTP filters, by the filter's name in the chain.
 
 The most specific place that names a filter wins whole (weighted cluster, route, virtual host,
-table); filters that want all of them merge for themselves.
+table).  Filters that want them all ask for :meth:`~weft.proxy.route.table.Route.every_setting`.
 """
 
 from typing import Any, Final

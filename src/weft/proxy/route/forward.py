@@ -12,7 +12,7 @@ from weft.http.message import Request
 from weft.proxy.clock import Clock
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.route.filter_settings import FilterSettings, filter_settings
-from weft.proxy.route.header_rules import HeaderEdits, HeaderRules, header_edits
+from weft.proxy.route.header_rules import HeaderRules, chain, header_edits
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.metadata import plain_metadata
 from weft.proxy.route.retry import RetrySettings, retry_settings
@@ -36,8 +36,8 @@ class Target:
     """A cluster to forward to, with what is special about going there."""
 
     __slots__ = (
-        "cluster", "cluster_header", "filter_settings", "host_rewrite", "metadata", "request_edits",
-        "request_headers", "response_edits", "response_headers", "runtime_key", "weight",
+        "cluster", "cluster_header", "filter_settings", "host_rewrite", "metadata", "own_filter_settings",
+        "request_headers", "response_headers", "runtime_key", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -49,15 +49,13 @@ class Target:
         self.weight: int = weight
         self.runtime_key: str = runtime_key
         self.host_rewrite: bytes = b""
-        """The authority to send; empty to leave it."""
+        """The authority to set before the header rules and :meth:`Forward.rewrite`; empty to leave it."""
         self.request_headers: HeaderRules | None = None
-        """Applied before those of the Route."""
+        """Its own; applied before those of the Route, whatever the table says of their order."""
         self.response_headers: HeaderRules | None = None
-        self.request_edits: HeaderEdits | None = None
-        """The target's own part of the rules."""
-        self.response_edits: HeaderEdits | None = None
         self.filter_settings: FilterSettings | None = None
         """Complete (route, virtual host and table merged in); None when the route's hold as they are."""
+        self.own_filter_settings: FilterSettings | None = None
         self.metadata: dict[str, Any] | None = None
 
     def named(self, cluster: str) -> "Target":
@@ -67,6 +65,7 @@ class Target:
         target.request_headers = self.request_headers
         target.response_headers = self.response_headers
         target.filter_settings = self.filter_settings
+        target.own_filter_settings = self.own_filter_settings
         target.metadata = self.metadata
         return target
 
@@ -178,20 +177,21 @@ class Forward:
         """Change authority and path in place, once the request header rules have been applied.
 
         ``info`` and ``clock`` are for ``host_rewrite`` and ``path_rewrite`` that are format strings.
-        ``original_path``: tell the upstream the old path (not when Envoy headers are suppressed).
+        ``original_path``: tell the upstream the old path and host, in ``x-envoy-original-path`` and
+        ``x-envoy-original-host`` (not when the router suppresses Envoy's headers).
         """
         host_rewrite = self.host_rewrite
         if host_rewrite is not None:
             host = host_rewrite.host(request, info, clock)
-            if host is not None:
-                replace_authority(request, host, self.append_x_forwarded_host)
+            if host:
+                replace_authority(request, host, self.append_x_forwarded_host, original_path)
         path_rewrite = self.path_rewrite
         if path_rewrite is not None:
             rewrite_path(request, path_rewrite, original_path, info, clock)
 
-    def replace_host(self, request: Request, host: bytes) -> None:
+    def replace_host(self, request: Request, host: bytes, original_host: bool = True) -> None:
         """For ``auto_host_rewrite``, once a host is picked."""
-        replace_authority(request, host, self.append_x_forwarded_host)
+        replace_authority(request, host, self.append_x_forwarded_host, original_host)
 
     def describe(self) -> str:
         parts = []
@@ -334,8 +334,8 @@ def _clusters(message: Any, name: str, outer_filters: tuple[FilterSettings, ...]
             runtime_key=f"{prefix}.{entry.name}" if prefix else "",
         )
         target.host_rewrite = entry.host_rewrite_literal.encode()
-        target.request_edits = header_edits(entry, "request", place)
-        target.response_edits = header_edits(entry, "response", place)
+        target.request_headers = chain(header_edits(entry, "request", place))
+        target.response_headers = chain(header_edits(entry, "response", place))
         if entry.HasField("metadata_match"):
             target.metadata = plain_metadata(entry.metadata_match)
         own = filter_settings(entry.typed_per_filter_config, place.field("typed_per_filter_config"))
@@ -345,6 +345,7 @@ def _clusters(message: Any, name: str, outer_filters: tuple[FilterSettings, ...]
                 merged.update(outer)
             merged.update(own)
             target.filter_settings = merged
+            target.own_filter_settings = own
         targets.append(target)
     if not targets:
         return Clusters((Target(""),))  # a broken rule of the schema, and reported as such

@@ -142,7 +142,10 @@ def append_joined(headers: Headers, field: Field) -> None:
     for i in range(len(fields)):
         if fields[i].name == field.name:
             value = fields[i].value
-            headers.fields[i] = Field(field.name, value + b"," + field.value if value else field.value)
+            if not value:
+                fields[i] = field
+            elif field.value:
+                fields[i] = Field(field.name, value + b"," + field.value)
             return
     headers.append(field)
 

@@ -60,6 +60,8 @@ class Redirect:
             at = path.find(b"?")
             if at >= 0:
                 path = path[:at]
+        if not path.startswith(b"/"):
+            path = b"/" + path  # or it would become part of the host
         return scheme + b"://" + host + port + path
 
     def describe(self) -> str:
@@ -147,7 +149,7 @@ def redirect(message: Any, match: PathMatch, where: Where) -> Redirect:
     only(message, _REDIRECT, where)
     action = Redirect(_STATUS[message.response_code])
     scheme: str = message.scheme_redirect
-    action.scheme = scheme.lower().encode() or (b"https" if message.https_redirect else b"")
+    action.scheme = scheme.encode() or (b"https" if message.https_redirect else b"")
     action.host = message.host_redirect.encode()
     action.port = message.port_redirect
     action.path = message.path_redirect.encode()

@@ -14,12 +14,12 @@ from weft.proxy.route.match import PathMatch
 
 
 class PathRewrite:
-    """From the path as it is to the path as it will be, query kept.  This one changes nothing."""
+    """From the path as it is to the path as it will be, query kept; b"" for no change."""
 
     __slots__ = ()
 
     def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
-        return path
+        return b""
 
     def describe(self) -> str:
         return "as it is"
@@ -50,7 +50,8 @@ class RegexRewrite(PathRewrite):
 
     def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
         bare = without_query(path)
-        return self.regex.replace_all(bare, self.substitution) + path[len(bare) :]
+        made = self.regex.replace_all(bare, self.substitution)
+        return made + path[len(bare) :] if made else b""
 
     def describe(self) -> str:
         return f"/{self.regex.pattern}/ replaced by {self.substitution.text}"
@@ -66,9 +67,8 @@ class FormatRewrite(PathRewrite):
         self.text: str = text
 
     def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
-        bare = without_query(path)
         made = formatted(self.format, info, clock)
-        return made + path[len(bare) :] if made else path
+        return made + path[len(without_query(path)) :] if made else b""
 
     def describe(self) -> str:
         return f"formatted as {self.text}"
@@ -152,20 +152,28 @@ def formatted(format: Format, info: StreamInfo | None, clock: Clock | None) -> b
 def rewrite_path(
     request: Request,
     rewrite: PathRewrite,
-    original_path: bool,
+    tell: bool,
     info: StreamInfo | None,
     clock: Clock | None,
 ) -> None:
-    """Put the rewritten path in place, and the old one into ``x-envoy-original-path``."""
+    """Put the rewritten path in place; ``tell`` the old one in ``x-envoy-original-path``.
+
+    A rewrite that leaves nothing is not done, as in Envoy.
+    """
     old = request.path
     new = rewrite.rewritten(old, info, clock)
-    if original_path:
+    if not new:
+        return
+    if tell:
         request.headers.put(Field(b"x-envoy-original-path", old))
     request.path = new
 
 
-def replace_authority(request: Request, host: bytes, append_forwarded_host: bool) -> None:
-    """A new authority; the old one goes to ``x-forwarded-host`` when asked, unless it is there last."""
+def replace_authority(request: Request, host: bytes, append_forwarded_host: bool, tell: bool) -> None:
+    """Put a new authority in place; ``tell`` the old one in ``x-envoy-original-host``.
+
+    With ``append_forwarded_host`` it goes to ``x-forwarded-host`` too, unless it is there last.
+    """
     old = request.authority
     headers = request.headers
     if append_forwarded_host and old:
@@ -174,6 +182,8 @@ def replace_authority(request: Request, host: bytes, append_forwarded_host: bool
             headers.put(Field(b"x-forwarded-host", old))
         elif forwarded.rpartition(b",")[2].strip() != old:
             headers.put(Field(b"x-forwarded-host", forwarded + b"," + old))
+    if tell:
+        headers.put(Field(b"x-envoy-original-host", old))
     request.authority = host
 
 
@@ -204,7 +214,5 @@ def host_rewrite(message: Any, where: Where) -> HostRewrite | None:
         compiled = compile_substitution(message.host_rewrite_path_regex, where.field(kind))
         return None if compiled is None else HostFromPath(*compiled)
     if kind == "host_rewrite" and message.host_rewrite:
-        return FormattedHost(
-            compile_format(message.host_rewrite, where.field(kind), omit_empty=True), message.host_rewrite
-        )
+        return FormattedHost(compile_format(message.host_rewrite, where.field(kind)), message.host_rewrite)
     return None

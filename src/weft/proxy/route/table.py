@@ -12,6 +12,7 @@ from typing import Any, Final
 from weft.api.problems import Where
 from weft.api.values import wrapped
 from weft.http.message import Request
+from weft.http.path import without_parameters
 from weft.proxy.clock import Clock
 from weft.proxy.matchers import HeaderMatcher, header_matcher
 from weft.proxy.observe.stream_info import StreamInfo
@@ -57,7 +58,7 @@ class Route:
     """One entry of a virtual host: what it asks of a request, and what happens then."""
 
     __slots__ = (
-        "action", "filter_settings", "match", "metadata", "name", "plain_prefix", "request_headers",
+        "action", "filter_levels", "filter_settings", "match", "metadata", "name", "plain_prefix", "request_headers",
         "response_headers", "stat_prefix", "virtual_host",
     )  # fmt: skip
 
@@ -70,14 +71,26 @@ class Route:
         self.metadata: dict[str, Any] | None = None
         self.stat_prefix: str = ""
         self.request_headers: HeaderRules | None = None
-        """Of route, virtual host and table, in the order in which they apply, after the Target's.
-
-        None where each Target of the action has them all (``most_specific_header_mutations_wins``
-        turns the order round, so that a Target's must come last).
-        """
+        """Of route, virtual host and table, in the order in which they apply: after the Target's."""
         self.response_headers: HeaderRules | None = None
         self.filter_settings: FilterSettings = {}
         """Filter name -> its settings, DISABLED or ENABLED; of route, virtual host and table."""
+        self.filter_levels: tuple[FilterSettings, ...] = ()
+        """The same place by place: table, virtual host, route."""
+
+    def every_setting(self, name: str, target: Target | None = None) -> list[Any]:
+        """What each place says to the filter ``name``, least specific first."""
+        found = []
+        for level in self.filter_levels:
+            if name in level:
+                found.append(level[name])
+        if (
+            target is not None
+            and target.own_filter_settings is not None
+            and name in target.own_filter_settings
+        ):
+            found.append(target.own_filter_settings[name])
+        return [settings for settings in found if settings is not DISABLED and settings is not ENABLED]
 
     def describe(self) -> str:
         return f"{self.name or 'route'}: {' and '.join(self.match.describe())} -> {self.action.describe()}"
@@ -134,10 +147,8 @@ class VirtualHost:
             return first
         if self.require_tls and self._tls_wanted(request):
             return self._tls_redirect
-        if self.ignore_path_parameters:
-            at = path.find(b";")
-            if at >= 0:
-                path = path[:at]
+        if self.ignore_path_parameters and b";" in path:
+            path = without_parameters(path)
         index = self._index
         if index is not None:
             for number in index.candidates(path):
@@ -220,8 +231,6 @@ class RouteTable:
             if value is None:
                 return None
             host = value
-        if not host:
-            return None
         if self._ignore_port:
             at = port_start(host)
             if at >= 0:
@@ -286,9 +295,9 @@ class _Scope:
         self.host_filters: FilterSettings = {}
         self.retry: RetrySettings | None = None
 
-    def rules(self, side: int, *inner: HeaderEdits | None) -> HeaderRules | None:
-        """The chain of the given places (most specific first), virtual host and table."""
-        places = (*inner, self.host_edits[side], self.table_edits[side])
+    def rules(self, side: int, own: HeaderEdits | None) -> HeaderRules | None:
+        """A route's own, the virtual host's and the table's; the last one wins."""
+        places = (own, self.host_edits[side], self.table_edits[side])
         return chain(*reversed(places)) if self.most_specific_wins else chain(*places)
 
 
@@ -386,36 +395,11 @@ def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Rout
         route.metadata = plain_metadata(message.metadata)
     if own_filters or scope.host_filters or scope.table_filters:
         route.filter_settings = {**scope.table_filters, **scope.host_filters, **own_filters}
+        route.filter_levels = (scope.table_filters, scope.host_filters, own_filters)
     request_edits, response_edits = _edits(message, where)
     route.request_headers = scope.rules(0, request_edits)
     route.response_headers = scope.rules(1, response_edits)
-    if isinstance(route.action, Forward):
-        _give_rules(route, route.action, request_edits, response_edits, scope)
     return route
-
-
-def _give_rules(
-    route: Route,
-    action: Forward,
-    request_edits: HeaderEdits | None,
-    response_edits: HeaderEdits | None,
-    scope: _Scope,
-) -> None:
-    """Hand the targets of ``action`` their header rules (see :attr:`Route.request_headers`)."""
-    targets = action.clusters.targets
-    for target in targets:
-        target.request_headers = chain(target.request_edits)
-        target.response_headers = chain(target.response_edits)
-    if not scope.most_specific_wins:
-        return
-    if any(target.request_edits is not None for target in targets):
-        route.request_headers = None
-        for target in targets:
-            target.request_headers = scope.rules(0, target.request_edits, request_edits)
-    if any(target.response_edits is not None for target in targets):
-        route.response_headers = None
-        for target in targets:
-            target.response_headers = scope.rules(1, target.response_edits, response_edits)
 
 
 def _action(
