@@ -81,10 +81,10 @@ class TimePattern:
             self._pieces.append((_SECOND, pending, 0))
 
     def render(self, wall: float) -> str:
-        second = int(wall)
+        second, fraction = divmod(int(wall * 1_000_000 + 0.5), 1_000_000)
         if second != self._second:
             self._renew(second)
-        micros = f"{int((wall - second) * 1_000_000):06d}"
+        micros = f"{fraction:06d}"
         out: list[str] = []
         for (kind, prefix, digits), text in zip(self._pieces, self._texts, strict=True):
             if kind == _SECOND:
@@ -143,11 +143,11 @@ class DefaultTime:
         self._head = ""
 
     def render(self, wall: float) -> bytes:
-        second = int(wall)
+        second, fraction = divmod(int(wall * 1_000_000 + 0.5), 1_000_000)
         if second != self._second:
             self._head = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             self._second = second
-        return f"{self._head}{int((wall - second) * 1000):03d}Z".encode()
+        return f"{self._head}{fraction // 1000:03d}Z".encode()
 
 
 class _StartTime(Operator):
