@@ -263,7 +263,9 @@ def test_prometheus(view):
 
 
 def test_prometheus_summary(view):
-    view.stats.histograms = {ACCEPTED: ("", histogram(1))}
+    """A summary is of the last interval, not of all time."""
+    view.stats.histograms = {ACCEPTED: ("", histogram(1, 500))}
+    view.recent.histograms = {ACCEPTED: ("", histogram(1))}
     metric = "envoy_listener_connections_accepted_per_socket_event"
     label = 'envoy_listener_address="lp"'
     quantiles = ("0", "0.25", "0.5", "0.75", "0.9", "0.95", "0.99", "0.995", "0.999", "1")
@@ -274,6 +276,9 @@ def test_prometheus_summary(view):
         f"{metric}_sum{{{label}}} 1.0476190476190476719153821250075",
         f"{metric}_count{{{label}}} 1",
     ]
+
+    view.recent = None
+    assert f'{metric}{{{label},quantile="1"}} nan\n' in text(view, "/stats/prometheus?histogram_buckets=summary")
 
 
 def test_format_prometheus_is_the_same_page(view):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final, TypeVar
 
 from weft.proxy.admin.query import Answer, Refused
-from weft.proxy.admin.stats_page import StatsQuery
+from weft.proxy.admin.stats_page import StatsQuery, recent
 from weft.proxy.observe.histogram import Histogram
 from weft.proxy.observe.quantiles import (
     QUANTILES,
@@ -23,8 +23,13 @@ _Rows = list[tuple[str, Tags, T]]
 
 
 def prometheus_page(
-    query: StatsQuery, snapshot: Snapshot, settings: StatsSettings, extractor: TagExtractor
+    query: StatsQuery,
+    snapshot: Snapshot,
+    interval: Snapshot | None,
+    settings: StatsSettings,
+    extractor: TagExtractor,
 ) -> Answer:
+    """A histogram is of all time, a summary of the last interval (as Envoy has it)."""
     if query.buckets in ("disjoint", "detailed"):
         raise Refused("unsupported prometheus histogram bucket mode")
     if query.buckets == "prometheusnative":
@@ -47,11 +52,11 @@ def prometheus_page(
         for name, tags, (unit, histogram) in histograms:
             scale = scale_of(unit)
             labels = _labels(tags)
-            out.extend(
-                _summary(metric, labels, histogram, scale)
-                if summary
-                else _histogram(metric, labels, histogram, scale, settings.bounds(name))
-            )
+            if summary:
+                histogram = recent(interval, name)
+                out.extend(_summary(metric, labels, histogram, scale))
+            else:
+                out.extend(_histogram(metric, labels, histogram, scale, settings.bounds(name)))
             out.append(f"{metric}_sum{{{labels}}} {approximate_sum(histogram, scale):.32g}\n")
             out.append(f"{metric}_count{{{labels}}} {histogram.count}\n")
     return Answer(body="".join(out))

@@ -265,7 +265,8 @@ class Site:
         if extractor is None or self._extractor_for is not settings:
             extractor = self._extractor = TagExtractor(settings)
             self._extractor_for = settings
-        return prometheus_page(query, settings.admit(await self._view.snapshot()), settings, extractor)
+        snapshot = settings.admit(await self._view.snapshot())
+        return prometheus_page(query, snapshot, await self._view.interval(), settings, extractor)
 
     async def _recent_lookups(self, request: AdminRequest) -> Answer:
         if not self._lookups:

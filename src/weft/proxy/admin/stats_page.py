@@ -108,7 +108,8 @@ def stats_page(
     return Answer(body=text)
 
 
-def _recent(interval: Snapshot | None, name: str) -> Histogram:
+def recent(interval: Snapshot | None, name: str) -> Histogram:
+    """The histogram ``name`` of the last interval."""
     if interval is None:
         return _EMPTY
     found = interval.histograms.get(name)
@@ -133,23 +134,23 @@ def _text(
         if not histogram.count:
             yield f"{name}: {_NONE_YET}\n"
             continue
-        recent, scale = _recent(interval, name), scale_of(unit)
+        lately, scale = recent(interval, name), scale_of(unit)
         if query.buckets in ("cumulative", "disjoint"):
             count = cumulative if query.buckets == "cumulative" else disjoint
             bounds = settings.bounds(name)
-            pairs = zip(bounds, count(recent, bounds, scale), count(histogram, bounds, scale), strict=True)
+            pairs = zip(bounds, count(lately, bounds, scale), count(histogram, bounds, scale), strict=True)
             yield f"{name}: {' '.join(f'B{bound:g}({now},{all_time})' for bound, now, all_time in pairs)}\n"
         elif query.buckets == "detailed":
             yield (
                 f"{name}:\n  totals={_buckets_text(histogram, scale)}\n"
-                f"  intervals={_buckets_text(recent, scale)}\n  summary={_quantile_text(recent, histogram, scale)}\n"
+                f"  intervals={_buckets_text(lately, scale)}\n  summary={_quantile_text(lately, histogram, scale)}\n"
             )
         else:
-            yield f"{name}: {_quantile_text(recent, histogram, scale)}\n"
+            yield f"{name}: {_quantile_text(lately, histogram, scale)}\n"
 
 
-def _quantile_text(recent: Histogram, histogram: Histogram, scale: int) -> str:
-    pairs = zip(PERCENTS, quantiles(recent, scale), quantiles(histogram, scale), strict=True)
+def _quantile_text(lately: Histogram, histogram: Histogram, scale: int) -> str:
+    pairs = zip(PERCENTS, quantiles(lately, scale), quantiles(histogram, scale), strict=True)
     return " ".join(f"P{percent}({number(now)},{number(all_time)})" for percent, now, all_time in pairs)
 
 
@@ -185,18 +186,18 @@ def _json_histograms(
     percents = f"[{','.join(PERCENTS)}]"
     for name in sorted(shown.histograms):
         unit, histogram = shown.histograms[name]
-        recent, scale = _recent(interval, name), scale_of(unit)
+        lately, scale = recent(interval, name), scale_of(unit)
         if query.buckets in ("cumulative", "disjoint"):
             count = cumulative if query.buckets == "cumulative" else disjoint
             bounds = settings.bounds(name)
-            triples = zip(bounds, count(recent, bounds, scale), count(histogram, bounds, scale), strict=True)
+            triples = zip(bounds, count(lately, bounds, scale), count(histogram, bounds, scale), strict=True)
             rows = ",".join(
                 f'{{"upper_bound":{json_number(bound)},"interval":{now},"cumulative":{all_time}}}'
                 for bound, now, all_time in triples
             )
             parts.append(f'{{"name":{_quoted(name)},"buckets":[{rows}]}}')
             continue
-        pairs = zip(quantiles(recent, scale), quantiles(histogram, scale), strict=True)
+        pairs = zip(quantiles(lately, scale), quantiles(histogram, scale), strict=True)
         values = ",".join(
             f'{{"cumulative":{json_number(all_time)},"interval":{json_number(now)}}}'
             for now, all_time in pairs
@@ -204,7 +205,7 @@ def _json_histograms(
         if query.buckets == "detailed":
             parts.append(
                 f'{{"name":{_quoted(name)},"totals":{_json_buckets(histogram, scale)},'
-                f'"intervals":{_json_buckets(recent, scale)},"percentiles":[{values}]}}'
+                f'"intervals":{_json_buckets(lately, scale)},"percentiles":[{values}]}}'
             )
         else:
             parts.append(f'{{"name":{_quoted(name)},"values":[{values}]}}')
