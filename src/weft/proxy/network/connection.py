@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from weft.proxy.observe.stream_info import ConnectionInfo
+from mypy_extensions import mypyc_attr
+
+from weft.proxy.observe.stream_info import ConnectionInfo, StreamInfo
 
 
 class Connection:
@@ -28,6 +30,8 @@ class Connection:
         """Set when the listener or its filter chain drains: close as soon as politeness allows."""
         self.on_drain: Callable[[], None] | None = None
         """Set by a terminal that can hurry (HTTP: finish what is under way, then close)."""
+        self.stream_info: StreamInfo | None = None
+        """Set by a terminal that carries the connection as one stream: the listener logs that."""
         self._closed = False
 
     def closed(self) -> None:
@@ -58,6 +62,7 @@ class Terminal(Protocol):
         """Set yourself as the transport's protocol and treat ``data`` as already received."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NetworkFilter:
     """A filter before the terminal.  Override what you need; ``sees_data`` is found from that."""
 

@@ -75,6 +75,8 @@ class StreamInfo:
         self.upstream_failure: str = ""
         """Why the upstream transport failed; empty for not."""
         self.local_close_reason: str = ""
+        """Why we closed the downstream connection."""
+        self.upstream_local_close_reason: str = ""
 
         self.protocol: str = ""
         """``HTTP/1.1``; empty for TCP."""
