@@ -38,7 +38,7 @@ from weft.proxy.worker_counts import WorkerCounts
 
 _LOG = logger("main")
 
-ANSWER_TIMEOUT = 2.0
+ANSWER_TIMEOUT = 1.0
 """Seconds that a worker has to answer a question; a stuck one is then left out."""
 START_TIMEOUT = 60.0
 _PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
@@ -232,7 +232,9 @@ class ForkedWorkers:
         for process in self._processes.values():
             self._tag += 1
             future: asyncio.Future[bytes] = self._loop.create_future()
-            if len(process.questions) < 100:  # else it is stuck, and would find them all when it wakes
+            stuck = time.monotonic() - self.touches.last(process.index)
+            # One that is stuck would find all questions when it wakes, and nobody who waits for answers.
+            if stuck < self.settings.worker_watchdog.megamiss and len(process.questions) < 100:
                 process.questions[self._tag] = future
                 process.channel.send(kind, b"", self._tag)
             else:
@@ -240,6 +242,8 @@ class ForkedWorkers:
             asked.append((process, future))
         if asked:
             await asyncio.wait([future for _, future in asked], timeout=ANSWER_TIMEOUT)
+        for process in self._processes.values():
+            process.questions = {tag: future for tag, future in process.questions.items() if not future.done()}
         answers: list[tuple[_Process, bytes | None]] = []
         for process, future in asked:
             done = future.done() and not future.cancelled()
@@ -257,7 +261,10 @@ class ForkedWorkers:
                 last.add(process.known)
                 out.append(last)
             else:
-                out.append(decode(body))
+                told = decode(body)
+                process.known.counters.update(told.counters)
+                process.known.histograms.update(told.histograms)
+                out.append(told)
         gone = Snapshot()
         gone.add(self.dead)
         return [*out, gone]
