@@ -40,7 +40,7 @@ METHODS: Final[frozenset[bytes]] = frozenset(
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+")
+_TARGET_BYTES: Final = bytes(range(0x21, 0x7F)) + bytes(range(0x80, 0x100))
 _VERSION: Final = re.compile(rb"HTTP/(\d)\.(\d)")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _HEX: Final[frozenset[int]] = frozenset(b"0123456789abcdefABCDEF")
@@ -125,11 +125,38 @@ def _parse_line(line: bytes) -> Field:
     if _VALUE.fullmatch(value) is None:
         raise PeerError(CODEC_ERROR, "invalid character in a header value")
     field = Field(name.lower(), value)
+    if field.bit & CONNECTION:
+        field.note = _options_of(value)
+    elif field.bit & CONTENT_LENGTH:
+        field.note = int(value) if _DIGITS.fullmatch(value) is not None else -1
     if len(line) <= _SEEN_LINE:
         if len(_SEEN) >= _SEEN_MOST:
             _SEEN.clear()
         _SEEN[line] = field
     return field
+
+
+CLOSE: Final = 1
+KEEP_ALIVE: Final = 2
+WANTS_UPGRADE: Final = 4
+
+
+def _options_of(value: bytes) -> int:
+    """The ``connection`` options that framing depends on, as bits."""
+    out = 0
+    for token in value.lower().split(b","):
+        token = token.strip(b" \t")
+        if token == b"close":
+            out |= CLOSE
+        elif token == b"keep-alive":
+            out |= KEEP_ALIVE
+        elif token == b"upgrade":
+            out |= WANTS_UPGRADE
+    return out
+
+
+class _NotPlain(Exception):
+    """A head with bare LF or folded lines: cut it the slow way."""
 
 
 def head_end(data: bytes, start: int) -> int:
@@ -160,6 +187,9 @@ def _too_large(what: str) -> PeerError:
     return PeerError("http1." + what, what.replace("_", " "), 431)
 
 
+_BLANK: Final = (b" ", b"\t")
+
+
 def check_head_size(size: int, options: Http1Options) -> None:
     """For a head that has not ended after ``size`` bytes."""
     if size > options.max_head:
@@ -174,6 +204,8 @@ def _fields(lines: list[bytes], options: Http1Options) -> Headers:
         line = lines[i]
         field = seen.get(line)
         if field is None:
+            if b"\n" in line or line[:1] in _BLANK:
+                raise _NotPlain
             field = _parse_line(line)
         fields.append(field)
         mask |= field.bit
@@ -182,16 +214,12 @@ def _fields(lines: list[bytes], options: Http1Options) -> Headers:
     return Headers(fields, mask)
 
 
-def _split(data: bytes, start: int, end: int) -> list[bytes]:
-    """Lines of a head, the fast way when every line ends in CRLF and none is folded."""
+def _head_lines(data: bytes, start: int, end: int) -> list[bytes]:
+    """Lines of the head in ``data[start:end]``, cut the slow way."""
     stop = end - 3 if data[end - 2] == 13 else end - 2
     if data[stop - 1] == 13:
         stop -= 1
-    block = data[start:stop]
-    lines = block.split(b"\r\n")
-    if block.count(b"\n") != len(lines) - 1 or b"\n " in block or b"\n\t" in block:
-        return _lines(block)
-    return lines
+    return _lines(data[start:stop])
 
 
 def parse_request(data: bytes, start: int, options: Http1Options) -> RequestHead | None:
@@ -204,6 +232,13 @@ def parse_request(data: bytes, start: int, options: Http1Options) -> RequestHead
         start += 1
     if start == size:
         return None
+    stop = data.find(b"\r\n\r\n", start)
+    if stop >= 0 and stop - start <= options.max_head:
+        # Nearly always: plain lines.  Whatever is odd about a line shows when it is not in the table.
+        try:
+            return _request(data[start:stop].split(b"\r\n"), start, stop + 4, options)
+        except _NotPlain:
+            pass
     end = head_end(data, start)
     if end < 0:
         # A simple-request of HTTP/0.9 has no headers and no empty line.
@@ -219,18 +254,22 @@ def parse_request(data: bytes, start: int, options: Http1Options) -> RequestHead
         return None
     if end - start > options.max_head:
         raise _too_large("headers_too_large")
-    lines = _split(data, start, end)
+    return _request(_head_lines(data, start, end), start, end, options)
+
+
+def _request(lines: list[bytes], start: int, end: int, options: Http1Options) -> RequestHead:
     words = lines[0].split(b" ")
     if len(words) != 3:
         words = lines[0].split()
         if len(words) < 3:
             return _request_line_only(words, start + len(lines[0]) + 2, options)
-    version = words[2]
-    if version == b"HTTP/1.1" and words[0] in METHODS:
+    if words[2] == b"HTTP/1.1" and words[0] in METHODS:
         minor = 1
-        if _TARGET.fullmatch(words[1]) is None:
+        if words[1].translate(None, _TARGET_BYTES) or not words[1]:
             raise PeerError(CODEC_ERROR, "invalid character in the request target")
     else:
+        if b"\n" in lines[0]:
+            raise _NotPlain
         minor = _request_line(words, options)
     headers = _fields(lines, options)
     head = RequestHead(words[0], words[1], minor, headers, end)
@@ -248,7 +287,7 @@ def _check_first_byte(data: bytes, start: int) -> None:
 
 def _request_line_only(words: list[bytes], end: int, options: Http1Options) -> RequestHead:
     """HTTP/0.9, or a line that is no request line at all."""
-    if len(words) == 2 and words[0] in METHODS and _TARGET.fullmatch(words[1]) is not None:
+    if len(words) == 2 and words[0] in METHODS and not words[1].translate(None, _TARGET_BYTES):
         head = RequestHead(words[0], words[1], 0, Headers(), end)
         head.keep_alive = False
         if not options.allow_http_10:
@@ -264,7 +303,7 @@ def _request_line(words: list[bytes], options: Http1Options) -> int:
         raise PeerError(CODEC_ERROR, "invalid method")
     if len(words) != 3:
         raise PeerError(CODEC_ERROR, "malformed request line")
-    if _TARGET.fullmatch(words[1]) is None:
+    if words[1].translate(None, _TARGET_BYTES):
         raise PeerError(CODEC_ERROR, "invalid character in the request target")
     match = _VERSION.fullmatch(words[2])
     if match is None:
@@ -282,6 +321,7 @@ def _request_framing(head: RequestHead, options: Http1Options) -> None:
     kept: list[Field] = []
     encodings: list[bytes] = []
     length = -1
+    options_given = 0
     for field in headers.fields:
         bit = field.bit
         if not bit & _ODD:
@@ -289,16 +329,22 @@ def _request_framing(head: RequestHead, options: Http1Options) -> None:
         elif bit & HOST:
             head.host = field.value if head.host is None else head.host + b"," + field.value
         elif bit & CONTENT_LENGTH:
-            length = _content_length(field.value, length)
+            length = _content_length(field, length)
             kept.append(field)
         elif bit & TRANSFER_ENCODING:
             encodings.append(field.value)
         else:
+            options_given |= field.note
             kept.append(field)
     headers.fields = kept
     mask = headers.mask
-    if mask & CONNECTION:
-        _connection(head)
+    if options_given:
+        if options_given & CLOSE:
+            head.keep_alive = False
+        elif options_given & KEEP_ALIVE and head.minor == 0:
+            head.keep_alive = True
+        if options_given & WANTS_UPGRADE:
+            head.upgrade = head.minor == 1 and bool(mask & UPGRADE)
     if encodings or mask & TRANSFER_ENCODING:
         if length >= 0 and not options.allow_chunked_length:
             raise PeerError(CODEC_ERROR, "both transfer-encoding and content-length")
@@ -321,34 +367,12 @@ def _request_framing(head: RequestHead, options: Http1Options) -> None:
         head.length_given = True
 
 
-def _content_length(value: bytes, before: int) -> int:
-    if _DIGITS.fullmatch(value) is None:
+def _content_length(field: Field, before: int) -> int:
+    if field.note < 0:
         raise PeerError(CODEC_ERROR, "invalid content-length")
-    length = int(value)
     if before >= 0:
         raise PeerError(CODEC_ERROR, "more than one content-length")
-    return length
-
-
-def _connection(head: RequestHead) -> None:
-    close = False
-    keep_alive = False
-    upgrade = False
-    for field in head.headers.fields:
-        if field.bit & CONNECTION:
-            for token in field.value.lower().split(b","):
-                token = token.strip(b" \t")
-                if token == b"close":
-                    close = True
-                elif token == b"keep-alive":
-                    keep_alive = True
-                elif token == b"upgrade":
-                    upgrade = True
-    if close:
-        head.keep_alive = False
-    elif keep_alive and head.minor == 0:
-        head.keep_alive = True
-    head.upgrade = upgrade and head.minor == 1 and bool(head.headers.mask & UPGRADE)
+    return field.note
 
 
 def parse_response(data: bytes, start: int, options: Http1Options) -> ResponseHead | None:
@@ -357,6 +381,12 @@ def parse_response(data: bytes, start: int, options: Http1Options) -> ResponseHe
     ``length`` speaks of the fields alone: the caller knows about HEAD, 204 and 304.
     """
     size = len(data)
+    stop = data.find(b"\r\n\r\n", start)
+    if stop >= 0 and stop - start <= options.max_head:
+        try:
+            return _response(data[start:stop].split(b"\r\n"), stop + 4, options)
+        except _NotPlain:
+            pass
     end = head_end(data, start)
     if end < 0:
         prefix = data[start : start + 5]
@@ -366,63 +396,66 @@ def parse_response(data: bytes, start: int, options: Http1Options) -> ResponseHe
         return None
     if end - start > options.max_head:
         raise _too_large("headers_too_large")
-    lines = _split(data, start, end)
+    return _response(_head_lines(data, start, end), end, options)
+
+
+_STATUS_SEEN: Final[dict[bytes, int]] = {}
+"""Status line -> minor version * 1000 + status."""
+
+
+def _response(lines: list[bytes], end: int, options: Http1Options) -> ResponseHead:
     first = lines[0]
-    version = first[:9]
-    if version == b"HTTP/1.1 ":
-        minor = 1
-    elif version == b"HTTP/1.0 ":
-        minor = 0
-    else:
-        raise PeerError(CODEC_ERROR, "malformed status line", 502)
-    code = first[9:12]
-    if len(code) != 3 or not code.isdigit() or first[12:13] not in (b" ", b"", b"\t"):
-        raise PeerError(CODEC_ERROR, "malformed status line", 502)
-    if _VALUE.fullmatch(first) is None:
-        raise PeerError(CODEC_ERROR, "invalid character in the status line", 502)
-    status = int(code)
-    if status < 100:
-        raise PeerError(CODEC_ERROR, "invalid status", 502)
+    known = _STATUS_SEEN.get(first, -1)
+    if known < 0:
+        known = _status(first)
+        if len(_STATUS_SEEN) < 256:
+            _STATUS_SEEN[first] = known
     headers = _fields(lines, options)
-    head = ResponseHead(status, minor, headers, end)
-    if minor == 0:
+    head = ResponseHead(known % 1000, known // 1000, headers, end)
+    if known < 1000:
         head.keep_alive = False
     if headers.mask & (CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION):
         _response_framing(head, options)
     return head
 
 
+def _status(first: bytes) -> int:
+    """Minor version * 1000 + status of a status line."""
+    if b"\n" in first:
+        raise _NotPlain
+    version = first[:9]
+    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
+        raise PeerError(CODEC_ERROR, "malformed status line", 502)
+    code = first[9:12]
+    if len(code) != 3 or not code.isdigit() or first[12:13] not in (b" ", b"", b"\t"):
+        raise PeerError(CODEC_ERROR, "malformed status line", 502)
+    if _VALUE.fullmatch(first) is None:
+        raise PeerError(CODEC_ERROR, "invalid character in the status line", 502)
+    if int(code) < 100:
+        raise PeerError(CODEC_ERROR, "invalid status", 502)
+    return int(code) + (1000 if version == b"HTTP/1.1 " else 0)
+
+
 def _response_framing(head: ResponseHead, options: Http1Options) -> None:
     headers = head.headers
-    kept: list[Field] = []
     encodings: list[bytes] = []
     length = -1
-    close = keep_alive = upgrade = False
+    given = 0
     for field in headers.fields:
         bit = field.bit
         if bit & CONTENT_LENGTH:
-            length = _content_length(field.value, length)
-            kept.append(field)
+            length = _content_length(field, length)
         elif bit & TRANSFER_ENCODING:
             encodings.append(field.value)
         elif bit & CONNECTION:
-            for token in field.value.lower().split(b","):
-                token = token.strip(b" \t")
-                if token == b"close":
-                    close = True
-                elif token == b"keep-alive":
-                    keep_alive = True
-                elif token == b"upgrade":
-                    upgrade = True
-            kept.append(field)
-        else:
-            kept.append(field)
-    headers.fields = kept
-    head.upgrade = upgrade and bool(headers.mask & UPGRADE)
-    if close:
+            given |= field.note
+    if encodings:
+        headers.drop(b"transfer-encoding")
+    if given & CLOSE:
         head.keep_alive = False
-    elif keep_alive and head.minor == 0:
+    elif given & KEEP_ALIVE and head.minor == 0:
         head.keep_alive = True
+    head.upgrade = given & WANTS_UPGRADE != 0 and headers.mask & UPGRADE != 0
     if encodings:
         if length >= 0 and not options.allow_chunked_length:
             raise PeerError(CODEC_ERROR, "both transfer-encoding and content-length", 502)

@@ -86,13 +86,16 @@ def bit_of(name: bytes) -> int:
 class Field:
     """One header field, immutable by convention: it is shared between requests."""
 
-    __slots__ = ("bit", "name", "value", "wire")
+    __slots__ = ("bit", "name", "note", "value", "wire")
 
     def __init__(self, name: bytes, value: bytes) -> None:
         self.name = name
         self.value = value
         self.wire = name + b": " + value + b"\r\n"
         self.bit: int = bit_of(name)
+        self.note: int = 0
+        """What a codec made of the value, once: the number of a ``content-length``, the options of
+        ``connection`` as bits."""
 
     def __repr__(self) -> str:
         return f"Field({self.name!r}, {self.value!r})"

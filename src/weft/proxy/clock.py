@@ -16,11 +16,18 @@ class Clock:
     def __init__(self, loop: asyncio.AbstractEventLoop, wall: Callable[[], float] = time.time) -> None:
         self._loop = loop
         self._wall = wall
-        self.now: Callable[[], float] = loop.time
+        self._time: Callable[[], float] = loop.time
+        self.current: float = loop.time()
+        """What :meth:`now` said last: good enough within the handling of one event."""
         self._offset = wall() - loop.time()
         self._checked = loop.time()
         self._date = b""
         self._date_second = -1
+
+    def now(self) -> float:
+        """The loop's time, in seconds."""
+        self.current = self._time()
+        return self.current
 
     def wall(self, now: float) -> float:
         """The wall-clock time of a loop time."""

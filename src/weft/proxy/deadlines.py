@@ -10,10 +10,13 @@ import asyncio
 import heapq
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 NEVER: Final = 0.0
 """``Deadline.when`` of one that is not armed."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Deadline:
     """One timeout of somebody.  Subclass, and say in :meth:`expired` what happens."""
 

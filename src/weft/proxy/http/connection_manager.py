@@ -235,6 +235,15 @@ class ConnectionManager:
         self.random = context.random
         self.runtime = context.runtime
         self.route_table = settings.route_table
+        # What every request looks at, without a hop.
+        self.options = settings.options
+        self.idle_timeout: float = settings.idle_timeout
+        self.stream_idle_timeout: float = settings.stream_idle_timeout
+        self.max_stream_duration: float = settings.max_stream_duration
+        self.request_timeout: float = settings.request_timeout
+        self.request_headers_timeout: float = settings.request_headers_timeout
+        self.max_requests: int = settings.max_requests_per_connection
+        self.proxy_100_continue: bool = settings.proxy_100_continue
         self.stats = HttpStats()
         context.stats.register(f"http.{settings.stat_prefix}.", self.stats)
         self.codec_stats = CodecStats()
@@ -272,7 +281,7 @@ class ConnectionManager:
         if stream.status:
             stats.downstream_rq_completed += 1
             stats.codes.count(stream.status)
-        stats.downstream_rq_time.record(round((stream.end - stream.start) * 1000))
+        stats.downstream_rq_time.record(int((stream.end - stream.start) * 1000.0 + 0.5))
         if stream.flags & flags.DOWNSTREAM_CONNECTION_TERMINATION:
             stats.downstream_rq_rx_reset += 1
         if self.access_logs:
@@ -289,11 +298,11 @@ class ConnectionManager:
             stats.downstream_cx_destroy_remote += 1
         else:
             stats.downstream_cx_destroy_local += 1
-        stats.downstream_cx_length_ms.record(round((self.clock.now() - server.info.start) * 1000))
+        stats.downstream_cx_length_ms.record(int((self.clock.now() - server.info.start) * 1000.0 + 0.5))
 
     def bug(self, stream: Stream | None, where: str) -> None:
         """Anything that nobody foresaw: it costs one stream, and is told with its traceback."""
-        what = f"{stream.request!r}" if stream is not None else "a connection"
+        what = f"{stream.head!r}" if stream is not None else "a connection"
         _log.exception("bug in %s while serving %s; the stream is ended", where, what)
 
 

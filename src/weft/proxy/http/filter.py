@@ -17,6 +17,8 @@ waits for it, and only that stream pays.
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from weft.http.headers import Headers
 from weft.http.message import Request, Response
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from weft.proxy.http.stream import Stream
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HttpFilter:
     """Subclass and override.  One object per stream."""
 

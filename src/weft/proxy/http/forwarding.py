@@ -90,6 +90,22 @@ class Forwarding:
         self.settings = settings
         self.manager = manager
         self.clock: Clock = manager.clock
+        # What every request looks at, without a hop.
+        self._allow_http_10: bool = settings.options.allow_http_10
+        self._strip: bool = settings.strip_port != STRIP_NO_PORT
+        self._strip_dot: bool = settings.strip_trailing_host_dot
+        self._generate_id: bool = settings.generate_request_id
+        self._use_remote: bool = settings.use_remote_address
+        self._hops: int = settings.xff_num_trusted_hops
+        self._skip_append: bool = settings.skip_xff_append
+        self._append_port: bool = settings.append_x_forwarded_port
+        self._add_user_agent: bool = settings.add_user_agent
+        self._scheme: bytes = settings.scheme_override
+        self._server_mode: int = settings.server_mode
+        self._has_via: bool = bool(settings.via)
+        self._echo_id: bool = settings.always_set_request_id
+        self._any_internal: bool = bool(settings.internal_cidrs)
+        self._private_names: tuple[bytes, ...] = manager.route_table.internal_only_headers
         self._server: Field = Field(b"server", settings.server_name)
         self._via: Field = Field(b"via", settings.via)
         self._internal = CidrSet(settings.internal_cidrs)
@@ -107,9 +123,9 @@ class Forwarding:
     def admit(self, stream: "Stream", head: RequestHead) -> bool:
         """Judge and prepare the request; false when it has been answered here."""
         settings = self.settings
-        request = stream.request
+        request = stream.head
         headers = request.headers
-        if head.minor == 0 and not settings.options.allow_http_10:
+        if head.minor == 0 and not self._allow_http_10:
             stream.reply(426, b"", 0, "low_version")
             return False
         if not self._target(stream, head):
@@ -133,9 +149,9 @@ class Forwarding:
                 return False
         if (not self._plain_path or b"#" in path) and path and not self._normalize(stream):
             return False
-        if settings.strip_port != STRIP_NO_PORT:
+        if self._strip:
             self._strip_port(stream)
-        if settings.strip_trailing_host_dot and request.authority.endswith(b"."):
+        if self._strip_dot and request.authority.endswith(b"."):
             request.authority = request.authority[:-1]
         mask = headers.mask
         if mask & _LOOKED_AT:
@@ -144,17 +160,17 @@ class Forwarding:
             if mask & (_HOP | TE) and not self._hop_by_hop(stream, head):
                 return False
         self._trust(stream)
-        if settings.generate_request_id:
+        if self._generate_id:
             if not mask & REQUEST_ID:
-                headers.append(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(122))))
-            elif settings.use_remote_address and not settings.preserve_external_request_id:
+                headers.append(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(128))))
+            elif self._use_remote and not settings.preserve_external_request_id:
                 # An edge proxy does not believe a stranger's id.
-                headers.put(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(122))))
+                headers.put(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(128))))
         return True
 
     def _target(self, stream: "Stream", head: RequestHead) -> bool:
         """Absolute-form and authority-form targets (RFC 9112 3.2)."""
-        request = stream.request
+        request = stream.head
         target = request.path
         if target[:1] == b"/":
             return True
@@ -185,7 +201,7 @@ class Forwarding:
         return False
 
     def _normalize(self, stream: "Stream") -> bool:
-        request = stream.request
+        request = stream.head
         outcome, path = self._paths.apply(request.path)
         if outcome == FORWARD:
             request.path = path
@@ -199,7 +215,7 @@ class Forwarding:
         return False
 
     def _strip_port(self, stream: "Stream") -> None:
-        request = stream.request
+        request = stream.head
         host, sep, port = request.authority.rpartition(b":")
         if (
             not sep
@@ -212,7 +228,7 @@ class Forwarding:
             request.authority = host
 
     def _underscores(self, stream: "Stream") -> bool:
-        headers = stream.request.headers
+        headers = stream.head.headers
         kept = [field for field in headers.fields if not field.bit & UNDERSCORE]
         if len(kept) == len(headers.fields):
             return True
@@ -228,7 +244,7 @@ class Forwarding:
 
     def _hop_by_hop(self, stream: "Stream", head: RequestHead) -> bool:
         """Connection-level headers end here, except those of an upgrade that is allowed."""
-        request = stream.request
+        request = stream.head
         headers = request.headers
         mask = headers.mask
         if head.upgrade:
@@ -256,7 +272,7 @@ class Forwarding:
     def _nominated(self, stream: "Stream", drop: set[bytes]) -> bool:
         """Headers that ``connection`` names are for this hop only."""
         names: set[bytes] = set()
-        for value in stream.request.headers.find_all(b"connection"):
+        for value in stream.head.headers.find_all(b"connection"):
             for token in value.lower().split(b","):
                 token = token.strip(b" \t")
                 if token and token not in (b"close", b"keep-alive", b"upgrade", b"te"):
@@ -282,7 +298,7 @@ class Forwarding:
     def _may_upgrade(self, stream: "Stream", kind: bytes) -> bool:
         """By the route where it says something, else by the connection manager."""
         manager = self.manager
-        route = manager.route_table.find(stream.request, stream, stream.random, manager.runtime)
+        route = manager.route_table.find(stream.head, stream, stream.random, manager.runtime)
         if route is not None:
             upgrades = getattr(route.action, "upgrades", None)
             if upgrades is not None and kind in upgrades:
@@ -292,21 +308,21 @@ class Forwarding:
     def _trust(self, stream: "Stream") -> None:
         """Who is the client, how did it come, and which of its headers are believed."""
         settings = self.settings
-        headers = stream.request.headers
+        headers = stream.head.headers
         mask = headers.mask
         connection = stream.connection
         internal = False
         edge = False
-        if settings.use_remote_address:
+        if self._use_remote:
             remote: Address | None = connection.remote
             single = not mask & FORWARDED_FOR
-            if settings.xff_num_trusted_hops and mask & FORWARDED_FOR:
+            if self._hops and mask & FORWARDED_FOR:
                 remote, single = _last_forwarded(
-                    headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops - 1
+                    headers.joined(b"x-forwarded-for"), self._hops - 1
                 )
-            if not settings.skip_xff_append:
+            if not self._skip_append:
                 self._append_forwarded_for(headers, connection.remote)
-            if settings.xff_num_trusted_hops == 0 or not mask & FORWARDED_PROTO:
+            if self._hops == 0 or not mask & FORWARDED_PROTO:
                 headers.put(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
             if settings.append_x_forwarded_port and (
                 settings.xff_num_trusted_hops == 0 or headers.find(b"x-forwarded-port") is None
@@ -324,7 +340,7 @@ class Forwarding:
                 headers.append(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
         if remote is not None:
             stream.remote = remote
-            if single and settings.internal_cidrs and remote.ip in self._internal:
+            if single and self._any_internal and remote.ip in self._internal:
                 internal = True
         if mask & ENVOY:
             headers.drop(b"x-envoy-internal")
@@ -343,16 +359,16 @@ class Forwarding:
             ]
             headers.fields = kept
         if not internal:
-            for name in self.manager.route_table.internal_only_headers:
+            for name in self._private_names:
                 headers.drop(name)
         proto = headers.find(b"x-forwarded-proto") if mask & FORWARDED_PROTO else None
         if proto is not None and proto.lower() in (b"http", b"https"):
-            stream.request.scheme = proto.lower()
+            stream.head.scheme = proto.lower()
         elif connection.transport_protocol == "tls":
-            stream.request.scheme = b"https"
-        if settings.scheme_override:
-            stream.request.scheme = settings.scheme_override
-        if settings.add_user_agent:
+            stream.head.scheme = b"https"
+        if self._scheme:
+            stream.head.scheme = self._scheme
+        if self._add_user_agent:
             if not mask & USER_AGENT or headers.find(b"user-agent") is None:
                 headers.append(self._user_agent)
             headers.put(Field(b"x-envoy-downstream-service-cluster", self._user_agent.value))
@@ -360,7 +376,7 @@ class Forwarding:
                 headers.put(
                     Field(b"x-envoy-downstream-service-node", self.manager.context.identity.node_id.encode())
                 )
-        if settings.via:
+        if self._has_via:
             before = headers.joined(b"via") if mask & VIA else None
             headers.put(self._via if before is None else Field(b"via", before + b", " + settings.via))
 
@@ -378,35 +394,37 @@ class Forwarding:
         settings = self.settings
         if mask & _HOP and not (response.status == 101 and stream.upgrade):
             headers.fields = [field for field in headers.fields if not field.bit & _HOP]
-        date_value = self.clock.date(stream.first_upstream_received or self.clock.now())
         if not mask & DATE or headers.find(b"date") is None:
+            date_value = self.clock.date(self.clock.current)
             if self._date.value is not date_value:
                 self._date = Field(b"date", date_value)
             headers.fields.append(self._date)
-        if settings.server_mode == OVERWRITE:
+        if self._server_mode == OVERWRITE:
             if mask & SERVER:
                 headers.put(self._server)
             else:
                 headers.fields.append(self._server)
-        elif settings.server_mode == APPEND_IF_ABSENT and (
+        elif self._server_mode == APPEND_IF_ABSENT and (
             not mask & SERVER or headers.find(b"server") is None
         ):
             headers.append(self._server)
-        if settings.via:
+        if self._has_via:
             before = headers.joined(b"via") if mask & VIA else None
             headers.put(self._via if before is None else Field(b"via", before + b", " + settings.via))
-        if settings.always_set_request_id:
-            request_id = stream.request.headers.find(b"x-request-id")
+        if self._echo_id:
+            request_id = stream.head.headers.find(b"x-request-id")
             if request_id is not None:
                 headers.put(Field(b"x-request-id", request_id))
 
 
 def _uuid(bits: int) -> bytes:
-    """A version-4 UUID (RFC 9562 5.4) of 122 random bits."""
-    text = b"%032x" % ((bits >> 62 << 68) | (bits & ((1 << 62) - 1)))
-    return b"%b-%b-4%b-%b%b-%b" % (
-        text[0:8], text[8:12], text[12:15], b"89ab"[bits & 3 : (bits & 3) + 1], text[17:20], text[20:32],
-    )  # fmt: skip
+    """A version-4 UUID (RFC 9562 5.4) of random bits."""
+    text = bits.to_bytes(16, "big").hex()
+    variant = _VARIANT[bits & 3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}".encode()
+
+
+_VARIANT: Final = "89ab"
 
 
 _HOST_CHARS: Final = bytes(set(range(0x21, 0x7F)) - set(b'"<>\\^`{|}/?#@ ') | set(range(0x80, 0x100)))

@@ -107,7 +107,7 @@ class LocalReply:
             headers.put(Field(b"content-length", b"%d" % len(body)))
             if not headers.mask & CONTENT_TYPE:
                 headers.put(content_type)
-        stream.respond(response, body if stream.request.method != b"HEAD" else b"", True)
+        stream.respond(response, body if stream.head.method != b"HEAD" else b"", True)
 
     def _map(self, stream: "Stream", response: Response, body: bytes) -> tuple[int, bytes, Field]:
         settings = self.settings

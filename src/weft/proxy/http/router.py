@@ -70,7 +70,8 @@ class Router:
         elif kind == REDIRECT:
             assert isinstance(action, Redirect)
             manager.stats.rq_redirect += 1
-            location = Field(b"location", action.location(stream.request))
+            place = action.location(stream.head, stream, manager.clock, original_path=self.envoy_headers)
+            location = Field(b"location", place)
             stream.reply(action.status, b"", 0, "direct_response", [location])
         elif kind == DIRECT:
             assert isinstance(action, DirectResponse)
@@ -83,7 +84,7 @@ class Router:
     def _forward(self, stream: Stream, action: Forward, data: bytes, end: bool) -> None:
         manager = self.manager
         context = manager.context
-        request = stream.request
+        request = stream.head
         target = action.choose(request, stream.random, manager.runtime)
         stream.cluster_name = target.cluster
         cluster = context.clusters.get(target.cluster)
@@ -201,13 +202,13 @@ class Attempt(ResponseReader):
             stream.upstream_wire_sent += len(data)
             writer.send_data(data, end)
             if end:
-                stream.last_upstream_sent = self.router.manager.clock.now()
+                stream.last_upstream_sent = self.router.manager.clock.current
             return
         if data:
             self._waiting.append(data)
             self._waiting_size += len(data)
         self._waiting_end = end
-        if self._waiting_size > self.cluster.settings.per_connection_buffer_limit and not self._holds_client:
+        if self._waiting_size > self.pool.buffer_limit and not self._holds_client:
             self._holds_client = True
             stream.downstream.pause_request()
 
@@ -244,7 +245,7 @@ class Attempt(ResponseReader):
         waiting = self._waiting
         data = b"" if not waiting else waiting[0] if len(waiting) == 1 else b"".join(waiting)
         end = self._waiting_end
-        writer.send(stream.request, data, end, stream.upgrade)
+        writer.send(stream.head, data, end, stream.upgrade)
         if self._trailers is not None:
             writer.send_trailers(self._trailers)
             end = True
@@ -271,7 +272,7 @@ class Attempt(ResponseReader):
             self.stream.downstream.resume_request()
 
     def on_interim(self, status: int, headers: Headers) -> None:
-        if self.router.manager.settings.proxy_100_continue:
+        if self.router.manager.proxy_100_continue:
             self.stream.downstream.send_interim(status, headers)
 
     def on_response(self, response: Response, data: bytes, end: bool, now: float) -> None:
@@ -290,7 +291,7 @@ class Attempt(ResponseReader):
         self.cluster.stats.count_response(status, False)
         headers = response.headers
         if router.envoy_headers:
-            elapsed = round((now - stream.request_end) * 1000) if stream.request_end else 0
+            elapsed = int((now - stream.request_end) * 1000.0 + 0.5) if stream.request_end else 0
             headers.put(_service_time(elapsed)) if headers.mask & ENVOY else headers.append(_service_time(elapsed))
         rules = self.target_response_headers
         if rules is not None:
@@ -328,7 +329,7 @@ class Attempt(ResponseReader):
         stream = self.stream
         stream.last_upstream_received = now
         if stream.request_end:
-            self.cluster.stats.record_time(round((now - stream.request_end) * 1000), False)
+            self.cluster.stats.record_time(int((now - stream.request_end) * 1000.0 + 0.5), False)
 
     def _fail(self, reason: int, text: str) -> None:
         stream = self.stream

@@ -124,6 +124,7 @@ class ServerConnection(Downstream):
     def deadline_expired(self, purpose: int, now: float) -> None:
         manager = self.manager
         stream = self.stream
+        now = manager.clock.now()
         if purpose == RESPONSE:
             if stream is not None:
                 stream.timed_out()
@@ -200,6 +201,7 @@ class ServerConnection(Downstream):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
+        self.manager.clock.now()
         stream = self.stream
         if stream is not None:
             self.stream = None
@@ -236,11 +238,11 @@ class ServerConnection(Downstream):
         while pos < size:
             state = self._state
             if state == HEAD:
-                head = parse_request(data, pos, self.manager.settings.options)
+                head = parse_request(data, pos, self.manager.options)
                 if head is None:
                     self._rest = data[pos:] if pos else data
-                    if self.manager.settings.request_headers_timeout and self._deadline_off(REQUEST_HEADERS):
-                        self._arm(REQUEST_HEADERS, now + self.manager.settings.request_headers_timeout)
+                    if self.manager.request_headers_timeout and self._deadline_off(REQUEST_HEADERS):
+                        self._arm(REQUEST_HEADERS, now + self.manager.request_headers_timeout)
                     break
                 pos = self._begin(head, data, now)
             elif state == WAIT:
@@ -259,11 +261,10 @@ class ServerConnection(Downstream):
     def _begin(self, head: RequestHead, data: bytes, now: float) -> int:
         """A request head is complete; the offset after what was taken of ``data``."""
         manager = self.manager
-        settings = manager.settings
         self.requests += 1
         self._http10 = head.minor == 0
         self._keep_alive = head.keep_alive
-        if settings.max_requests_per_connection and self.requests >= settings.max_requests_per_connection:
+        if manager.max_requests and self.requests >= manager.max_requests:
             if not self._draining:
                 manager.stats.downstream_cx_max_requests_reached += 1
             self._keep_alive = False
@@ -278,8 +279,8 @@ class ServerConnection(Downstream):
         self._disarm(REQUEST_HEADERS)
         if stream.idle_timeout:
             self._arm(STREAM_IDLE, now + stream.idle_timeout)
-        if settings.max_stream_duration:
-            self._arm(STREAM_DURATION, now + settings.max_stream_duration)
+        if manager.max_stream_duration:
+            self._arm(STREAM_DURATION, now + manager.max_stream_duration)
         end = False
         body = b""
         size = len(data)
@@ -298,15 +299,15 @@ class ServerConnection(Downstream):
                     self._state = WAIT
                     end = True
         else:
-            decoder = ChunkedDecoder(settings.options)
+            decoder = ChunkedDecoder(manager.options)
             self._chunked = decoder
             self._state = CHUNKED
-        if not end and settings.request_timeout:
-            self._arm(REQUEST, now + settings.request_timeout)
+        if not end and manager.request_timeout:
+            self._arm(REQUEST, now + manager.request_timeout)
         stream.request_done = end
         if not manager.forwarding.admit(stream, head):
             return pos
-        if has_expect_continue(head.headers) and not settings.proxy_100_continue:
+        if has_expect_continue(head.headers) and not manager.proxy_100_continue:
             head.headers.drop(b"expect")
             if not end:
                 self.send_interim(100, Headers())
@@ -322,7 +323,7 @@ class ServerConnection(Downstream):
             if decoder.done:
                 self._state = WAIT
                 self._chunked = None
-                if decoder.trailers is None or not settings.options.keep_trailers:
+                if decoder.trailers is None or not manager.options.keep_trailers:
                     end = True
                     stream.begin(body, True)
                 else:
@@ -372,7 +373,7 @@ class ServerConnection(Downstream):
                 self._chunked = None
                 self._disarm(REQUEST)
                 if stream is not None:
-                    if decoder.trailers is not None and self.manager.settings.options.keep_trailers:
+                    if decoder.trailers is not None and self.manager.options.keep_trailers:
                         if piece:
                             stream.request_data(piece, False, now)
                         stream.request_trailers_arrived(decoder.trailers)
@@ -389,13 +390,11 @@ class ServerConnection(Downstream):
         """The exchange is over and the connection lives on: the next request may be there already."""
         self._state = HEAD
         manager = self.manager
-        now = manager.clock.now()
-        settings = manager.settings
         self._disarm(STREAM_IDLE)
         self._disarm(RESPONSE)
         self._disarm(STREAM_DURATION)
-        if settings.idle_timeout:
-            self._arm(IDLE, now + settings.idle_timeout)
+        if manager.idle_timeout:
+            self._arm(IDLE, manager.clock.current + manager.idle_timeout)
         if self._rest and not self._busy:
             rest = self._rest
             self._rest = b""
@@ -446,7 +445,7 @@ class ServerConnection(Downstream):
         manager = self.manager
         headers = response.headers
         status = response.status
-        request = stream.request
+        request = stream.head
         head_request = request.method == b"HEAD"
         no_body = head_request or status == 204 or status == 304
         self._body_none = no_body
@@ -494,11 +493,11 @@ class ServerConnection(Downstream):
                 parts = [data]
         self._write(parts[0] if len(parts) == 1 else b"".join(parts), stream)
         if not stream.first_downstream_sent:
-            stream.first_downstream_sent = manager.clock.now()
+            stream.first_downstream_sent = manager.clock.current
         if end:
             self._over(stream)
         elif stream.idle_timeout:
-            self._arm(STREAM_IDLE, manager.clock.now() + stream.idle_timeout)
+            self._arm(STREAM_IDLE, manager.clock.current + stream.idle_timeout)
 
     def _write(self, data: bytes, stream: Stream) -> None:
         size = len(data)
@@ -524,11 +523,11 @@ class ServerConnection(Downstream):
         if end:
             self._over(stream)
         elif stream.idle_timeout:
-            self._arm(STREAM_IDLE, self.manager.clock.now() + stream.idle_timeout)
+            self._arm(STREAM_IDLE, self.manager.clock.current + stream.idle_timeout)
 
     def send_trailers(self, stream: Stream, trailers: Headers) -> None:
         if self._body_chunked and not self._body_none:
-            kept = trailers if self.manager.settings.options.keep_trailers else None
+            kept = trailers if self.manager.options.keep_trailers else None
             self._write(last_chunk(kept), stream)
         self._over(stream)
 
@@ -556,7 +555,7 @@ class ServerConnection(Downstream):
 
     def _over(self, stream: Stream) -> None:
         """The last byte of a response is written."""
-        now = self.manager.clock.now()
+        now = self.manager.clock.current
         stream.last_downstream_sent = now
         if stream.attempt is not None and not stream.request_done:
             self.manager.stats.downstream_rq_response_before_rq_complete += 1
@@ -614,7 +613,7 @@ class ServerConnection(Downstream):
     def request_awaited(self, stream: Stream, seconds: float) -> None:
         if self.stream is stream:
             if seconds:
-                self._arm(RESPONSE, self.manager.clock.now() + seconds)
+                self._arm(RESPONSE, self.manager.clock.current + seconds)
             else:
                 self._disarm(RESPONSE)
 

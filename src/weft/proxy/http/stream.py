@@ -13,6 +13,8 @@ import inspect
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
+from mypy_extensions import mypyc_attr
+
 from weft.http.headers import Field, Headers
 from weft.http.message import Request, Response
 from weft.proxy.http.filter import HttpFilter
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Downstream:
     """What a stream answers to: one exchange on a client's connection, of any protocol."""
 
@@ -85,7 +88,9 @@ class Stream(StreamInfo):
         super().__init__(connection, now)
         self.manager = manager
         self.downstream = downstream
-        self.request: Request = request
+        self.request = request
+        self.head: Request = request
+        """The same; never None here, unlike in the record of a TCP connection."""
         self.random: int = manager.random.getrandbits(63)
         """Drawn once, so that a choice made twice is made the same."""
         self.attempt: Attempt | None = None
@@ -114,7 +119,7 @@ class Stream(StreamInfo):
             self.bytes_received = len(data)
         if end:
             self.request_end = self.start
-        route = manager.route_table.find(self.request, self, self.random, manager.runtime)
+        route = manager.route_table.find(self.head, self, self.random, manager.runtime)
         self.route = route
         if route is not None:
             self.virtual_host = route.virtual_host
@@ -139,7 +144,7 @@ class Stream(StreamInfo):
         filters = self.filters
         assert filters is not None
         for i in range(first, len(filters)):
-            answer: Any = filters[i].on_request(self.request, self)
+            answer: Any = filters[i].on_request(self.head, self)
             if answer is None:
                 continue
             if inspect.isawaitable(answer):
@@ -328,13 +333,14 @@ class Stream(StreamInfo):
             return _NO_SETTINGS
         action = route.action
         if isinstance(action, Forward):
-            target = action.choose(self.request, self.random, self.manager.runtime)
+            target = action.choose(self.head, self.random, self.manager.runtime)
             if target.filter_settings is not None:
                 return target.filter_settings
-        return route.filter_settings
+        settings: dict[str, Any] = route.filter_settings
+        return settings
 
     def clear_route(self) -> None:
         """A filter changed what routes look at: find the route again, in the same table."""
         manager = self.manager
-        self.route = manager.route_table.find(self.request, self, self.random, manager.runtime)
+        self.route = manager.route_table.find(self.head, self, self.random, manager.runtime)
         self.virtual_host = self.route.virtual_host if self.route is not None else None

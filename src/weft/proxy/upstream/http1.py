@@ -91,7 +91,7 @@ class UpstreamConnection(RequestWriter):
         duration = self.pool.cluster.settings.max_connection_duration
         if duration:
             self._duration = _Idle(self, True)
-            self._duration.set(self.pool.context.clock.now() + duration)
+            self._duration.set(self.pool.clock.now() + duration)
         self.pool.connected(self)
 
     def failed(self, failure: Failure) -> None:
@@ -100,13 +100,13 @@ class UpstreamConnection(RequestWriter):
 
     def data_received(self, data: bytes) -> None:
         pool = self.pool
-        stats = pool.cluster.stats
+        stats = pool.stats
         stats.upstream_cx_rx_bytes_total += len(data)
         if self._state == NOTHING:
             stats.upstream_cx_protocol_error += 1
             self._close()
             return
-        now = pool.context.clock.now()
+        now = pool.clock.now()
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -121,7 +121,7 @@ class UpstreamConnection(RequestWriter):
             reader = self.reader
             self._finished(keep=False)
             if reader is not None:
-                reader.on_data(b"", True, self.pool.context.clock.now())
+                reader.on_data(b"", True, self.pool.clock.now())
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -139,20 +139,20 @@ class UpstreamConnection(RequestWriter):
             return
         if self._state == UNTIL_CLOSE and error is None:
             self._detach()
-            reader.on_data(b"", True, self.pool.context.clock.now())
+            reader.on_data(b"", True, self.pool.clock.now())
             return
         self._detach()
         reader.on_reset(CONNECTION_TERMINATION, "")
 
     def pause_writing(self) -> None:
         self.blocked = True
-        self.pool.cluster.stats.upstream_flow_control_backed_up_total += 1
+        self.pool.stats.upstream_flow_control_backed_up_total += 1
         if self.reader is not None:
             self.reader.on_blocked()
 
     def resume_writing(self) -> None:
         self.blocked = False
-        self.pool.cluster.stats.upstream_flow_control_drained_total += 1
+        self.pool.stats.upstream_flow_control_drained_total += 1
         if self.reader is not None:
             self.reader.on_writable()
 
@@ -166,10 +166,10 @@ class UpstreamConnection(RequestWriter):
         self._request_done = False
         if self._idle is not None:
             self._idle.clear()
-        most = self.pool.cluster.settings.max_requests_per_connection
+        most = self.pool.max_requests
         if most and self.requests >= most:
             if not self.last_use:
-                self.pool.cluster.stats.upstream_cx_max_requests += 1
+                self.pool.stats.upstream_cx_max_requests += 1
             self.last_use = True
 
     def send(self, request: Request, data: bytes, end: bool, upgrade: bool) -> None:
@@ -219,7 +219,7 @@ class UpstreamConnection(RequestWriter):
         self._request_over()
 
     def _write(self, data: bytes) -> None:
-        self.pool.cluster.stats.upstream_cx_tx_bytes_total += len(data)
+        self.pool.stats.upstream_cx_tx_bytes_total += len(data)
         if self.transport is not None:
             self.transport.write(data)
 
@@ -383,14 +383,14 @@ class UpstreamConnection(RequestWriter):
 
     def wait_idle(self, now: float) -> None:
         """In the pool, unused."""
-        timeout = self.pool.cluster.settings.idle_timeout
+        timeout = self.pool.idle_timeout
         if timeout:
             if self._idle is None:
                 self._idle = _Idle(self, False)
             self._idle.set(now + timeout)
 
     def too_old(self, duration: bool) -> None:
-        stats = self.pool.cluster.stats
+        stats = self.pool.stats
         if duration:
             stats.upstream_cx_max_duration_reached += 1
             self.last_use = True

@@ -54,6 +54,13 @@ class Http1Pool:
         self.priority: int = priority
         self.limits = cluster.limits[priority]
         self.options: Http1Options = _options(cluster.settings.http)
+        settings = cluster.settings
+        # What every request looks at, without a hop.
+        self.max_requests: int = settings.max_requests_per_connection
+        self.idle_timeout: float = settings.idle_timeout
+        self.buffer_limit: int = settings.per_connection_buffer_limit or 1 << 40
+        self.stats = cluster.stats
+        self.clock = context.clock
         self.ready: list[UpstreamConnection] = []
         self.connections: set[UpstreamConnection] = set()
         self.connecting: int = 0
@@ -113,7 +120,7 @@ class Http1Pool:
         )
 
     def _attach(self, connection: UpstreamConnection, reader: ResponseReader, now: float) -> None:
-        stats = self.cluster.stats
+        stats = self.stats
         stats.upstream_rq_total += 1
         stats.upstream_rq_active += 1
         host = self.host.stats
@@ -127,13 +134,13 @@ class Http1Pool:
 
     def connected(self, connection: UpstreamConnection) -> None:
         self.connecting -= 1
-        self._serve(connection, self.context.clock.now())
+        self._serve(connection, self.clock.now())
 
     def release(self, connection: UpstreamConnection) -> None:
         if self.drained:
             connection.close()
             return
-        self._serve(connection, self.context.clock.now())
+        self._serve(connection, self.clock.current)
 
     def _serve(self, connection: UpstreamConnection, now: float) -> None:
         while self.pending:
@@ -150,7 +157,7 @@ class Http1Pool:
 
     def request_ended(self) -> None:
         self.limits.request_ended()
-        self.cluster.stats.upstream_rq_active -= 1
+        self.stats.upstream_rq_active -= 1
         self.host.stats.rq_active -= 1
 
     def connect_failed(self, connection: UpstreamConnection, failure: Failure) -> None:

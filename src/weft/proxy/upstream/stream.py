@@ -8,6 +8,8 @@ follows from it (status, flag, text) is one table.
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from weft.http.headers import Headers
 from weft.http.message import Request, Response
 from weft.proxy.address import Address
@@ -45,6 +47,7 @@ REASONS: Final[tuple[Reason, ...]] = (
 )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RequestWriter:
     """One request on one upstream connection, of any protocol."""
 
@@ -74,6 +77,7 @@ class RequestWriter:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseReader:
     """Who asked."""
 
