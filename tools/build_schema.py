@@ -155,6 +155,14 @@ class Build:
         for nested in message.nested_type:
             yield from self._message_rules(f"{full_name}.{nested.name}", nested)
 
+    def previous(self, full_name: str, message: Any) -> Iterator[tuple[str, str]]:
+        """(the name in v2, the name now) of a message and those in it."""
+        options = self._read("MessageOptions", message.options)
+        if "udpa.annotations.versioning" in options:
+            yield options["udpa.annotations.versioning"].previous_message_type, full_name
+        for nested in message.nested_type:
+            yield from self.previous(f"{full_name}.{nested.name}", nested)
+
     def _enum_rules(self, full_name: str, enum: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         values = {}
         for value in enum.value:
@@ -179,9 +187,12 @@ class Build:
         numbers = {name: number for number, name in enumerate(self.files)}
         files: list[Any] = []
         rules: dict[str, dict[str, Any]] = {}
+        previous: dict[str, str] = {}
         for name, file in self.files.items():
             # WKT packages share one name; what is stored under it is only needed by package.
             rules.setdefault(file.package, {}).update(self.rules(file))
+            for message in file.message_type:
+                previous.update(self.previous(f"{file.package}.{message.name}", message))
             bare = type(file)()
             bare.CopyFrom(file)
             _strip(bare)
@@ -191,6 +202,7 @@ class Build:
             "rules": {
                 package: place(_json(table)) for package, table in rules.items() if table
             },
+            "previous": place(_json(previous)),
         }
         head = _json(index)
         return MAGIC + struct.pack("<I", len(head)) + head + b"".join(blobs)

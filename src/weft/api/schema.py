@@ -45,6 +45,7 @@ class Schema:
             self._packages.setdefault(package, []).append(number)
         self._rule_places: dict[str, list[int]] = index["rules"]
         self._rules: dict[str, dict[str, Any]] = {}
+        self._previous_place: list[int] = index["previous"]
         self.pool = DescriptorPool()
 
     def find(self, full_name: str) -> Any | None:
@@ -69,6 +70,12 @@ class Schema:
             table = self._rules[package] = json.loads(bytes(self._data[at : at + size])) if size else {}
         found: dict[str, Any] = table.get(descriptor.full_name, {})
         return found
+
+    def previous_names(self) -> dict[str, str]:
+        """From the full name of a v2 message type to that of its v3 successor."""
+        at, size = self._previous_place
+        names: dict[str, str] = json.loads(bytes(self._data[at : at + size]))
+        return names
 
     def all_types(self) -> list[str]:
         """Full names of every message type.  Loads everything; for suggestions and tools."""
