@@ -82,9 +82,9 @@ def decode_update(data: bytes) -> Update:
     head: dict[str, Any] = orjson.loads(parts[0])
     middle = 1 + head["clusters"]
     return Update(
-        clusters=parts[1:middle],
-        listeners=parts[middle:],
-        gone_listeners=head["gone_listeners"],
-        gone_clusters=head["gone_clusters"],
+        clusters=tuple(parts[1:middle]),
+        listeners=tuple(parts[middle:]),
+        gone_listeners=tuple(head["gone_listeners"]),
+        gone_clusters=tuple(head["gone_clusters"]),
         slots=head["slots"],
     )
