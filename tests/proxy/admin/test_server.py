@@ -10,6 +10,7 @@ import pytest
 from weft.proxy.address import Address
 from weft.proxy.admin import server
 from weft.proxy.admin.server import Admin
+from weft.proxy.observe.stats import Store
 from weft.testing import run
 from weft.testing.peer import Client
 
@@ -277,3 +278,26 @@ def test_a_unix_socket_with_its_mode_and_a_stale_one_before_it(view, tmp_path):
     mode, raw = asyncio.run(main())
     assert mode == 0o600
     assert json.loads(raw.partition(b"\r\n\r\n")[2])["state"] == "LIVE"
+
+
+def test_the_server_counts_itself(view):
+    store = Store()
+    talk(view, get("/ready"), get("/nope"), b"\x16\x03\x01\r\n\r\n", store=store)
+
+    snapshot = store.snapshot()
+    assert {name: value for name, value in snapshot.counters.items() if value} == {
+        "http.admin.downstream_cx_destroy": 1,
+        "http.admin.downstream_cx_protocol_error": 1,
+        "http.admin.downstream_cx_total": 1,
+        "http.admin.downstream_cx_tx_bytes_total": snapshot.counters[
+            "http.admin.downstream_cx_tx_bytes_total"
+        ],
+        "http.admin.downstream_rq_2xx": 1,
+        "http.admin.downstream_rq_4xx": 1,
+        "http.admin.downstream_rq_completed": 2,
+        "http.admin.downstream_rq_total": 2,
+        "listener.admin.downstream_cx_destroy": 1,
+        "listener.admin.downstream_cx_total": 1,
+    }
+    assert not any(snapshot.gauges.values())
+    assert snapshot.histograms["http.admin.downstream_rq_time"][1].count == 2

@@ -278,7 +278,9 @@ def test_prometheus_summary(view):
     ]
 
     view.recent = None
-    assert f'{metric}{{{label},quantile="1"}} nan\n' in text(view, "/stats/prometheus?histogram_buckets=summary")
+    assert f'{metric}{{{label},quantile="1"}} nan\n' in text(
+        view, "/stats/prometheus?histogram_buckets=summary"
+    )
 
 
 def test_format_prometheus_is_the_same_page(view):

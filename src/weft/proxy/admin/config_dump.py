@@ -221,6 +221,10 @@ def _assignment(cluster: ClusterStatus) -> dict[str, Any]:
         group["lb_endpoints"].append(
             {"endpoint": endpoint, "health_status": healthy, "load_balancing_weight": host.weight}
         )
+    for group in groups.values():
+        group["load_balancing_weight"] = 0
+        if priority := group.pop("priority", 0):
+            group["priority"] = priority
     out: dict[str, Any] = {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": cluster.name,

@@ -25,9 +25,11 @@ from weft.codec.http1 import (
 from weft.http.message import Request
 from weft.proxy.address import Address
 from weft.proxy.admin.query import Answer
+from weft.proxy.admin.server_stats import AdminHttpStats, AdminListenerStats
 from weft.proxy.admin.site import Site
 from weft.proxy.admin.view import AdminView
 from weft.proxy.observe.logging import logger
+from weft.proxy.observe.stats import Store
 from weft.proxy.observe.stream_info import ConnectionInfo, StreamInfo
 from weft.proxy.observe.tags import Matches
 
@@ -54,7 +56,10 @@ class Log(Protocol):
 
 
 class Admin:
-    """The server.  ``await start(address)``, then ``address`` is the bound one."""
+    """The server.  ``await start(address)``, then ``address`` is the bound one.
+
+    Its own stats go into ``store``.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Admin:
         *,
         allow_paths: tuple[Matches, ...] = (),
         access_logs: tuple[Log, ...] = (),
+        store: Store | None = None,
     ) -> None:
         self.site = Site(view, allow_paths)
         self.view = view
@@ -70,7 +76,10 @@ class Admin:
         self.access_logs = access_logs
         self.address: Address | None = None
         self.connections: set[AdminConnection] = set()
-        self.opened = 0
+        self.stats = AdminHttpStats()
+        if store is not None:
+            store.register("http.admin.", self.stats)
+            store.register("listener.admin.", AdminListenerStats(self.stats))
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self, address: Address, *, mode: int = 0, address_path: str = "") -> Address:
@@ -162,15 +171,17 @@ class AdminConnection:
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         admin = self._admin
-        admin.opened += 1
+        admin.stats.downstream_cx_total += 1
         if len(admin.connections) >= MAX_CONNECTIONS:
             self._closed = True
+            admin.stats.downstream_cx_destroy += 1
             transport.abort()
             return
+        admin.stats.downstream_cx_active += 1
         admin.connections.add(self)
         remote = Address.of(transport.get_extra_info("peername") or "")
         local = Address.of(transport.get_extra_info("sockname") or "")
-        self._info = ConnectionInfo(admin.opened, self._loop.time(), remote, local)
+        self._info = ConnectionInfo(admin.stats.downstream_cx_total, self._loop.time(), remote, local)
         transport.set_write_buffer_limits(high=2 * _SLICE, low=_SLICE)
         self._arm(HEAD_TIMEOUT)
 
@@ -194,7 +205,10 @@ class AdminConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
-        self._admin.connections.discard(self)
+        if self in self._admin.connections:
+            self._admin.connections.remove(self)
+            self._admin.stats.downstream_cx_active -= 1
+            self._admin.stats.downstream_cx_destroy += 1
         self._disarm()
         # What was ordered goes on: a client that is tired of waiting does not half drain a server.
         self._wake()
@@ -230,6 +244,7 @@ class AdminConnection:
             if not self._read_body(self._head):
                 return
         except PeerError as error:
+            self._admin.stats.downstream_cx_protocol_error += 1
             self._refuse(error.status)
             return
         head, body = self._head, b"".join(self._body)
@@ -237,6 +252,8 @@ class AdminConnection:
         self._body = []
         self._body_size = 0
         self._disarm()
+        self._admin.stats.downstream_rq_total += 1
+        self._admin.stats.downstream_rq_active += 1
         self._task = self._loop.create_task(self._serve(head, body))
         self._task.add_done_callback(self._served)
 
@@ -308,6 +325,7 @@ class AdminConnection:
         self._transport.write(wire if len(raw) > _SLICE else wire + raw)
         if len(raw) > _SLICE:
             await self._write(raw)
+        self._count(answer.status, len(wire) + len(raw))
         self._log(head, answer.status, len(raw))
         if not keep_alive:
             self._transport.close()
@@ -339,8 +357,16 @@ class AdminConnection:
         if writable is not None and not writable.done():
             writable.set_result(None)
 
+    def _count(self, status: int, size: int) -> None:
+        stats = self._admin.stats
+        stats.downstream_rq_completed += 1
+        stats.downstream_cx_tx_bytes_total += size
+        stats.codes.count(status)
+        stats.rq_time.record(int((self._loop.time() - self._started) * 1000))
+
     def _served(self, task: asyncio.Task[None]) -> None:
         self._task = None
+        self._admin.stats.downstream_rq_active -= 1
         if not task.cancelled() and task.exception() is not None:
             _LOG.error("a bug: admin connection", exc_info=task.exception())
             self.abort()
