@@ -1,13 +1,28 @@
 """A finished request, as its stream leaves it to the logs."""
 
-from types import SimpleNamespace
+from random import Random
 
 import pytest
+from google.protobuf import struct_pb2
+from google.protobuf.json_format import ParseDict
 
+from weft.api.convert import from_struct
+from weft.api.problems import Where
 from weft.http.headers import Headers
 from weft.http.message import Request, Response
 from weft.proxy.address import Address
+from weft.proxy.clock import Clock
+from weft.proxy.context import WorkerContext
+from weft.proxy.deadlines import Deadlines
+from weft.proxy.observe.stats import Store
 from weft.proxy.observe.stream_info import ConnectionInfo, StreamInfo
+from weft.proxy.route.table import route_table
+from weft.proxy.runtime import Runtime
+from weft.proxy.upstream.cluster import Cluster
+from weft.proxy.upstream.dns import SystemResolver
+from weft.proxy.upstream.host import NO_LOCALITY, Host
+from weft.proxy.upstream.settings import cluster_settings
+from weft.testing import VirtualLoop
 
 START = 1000.0
 """Loop time at which the requests here begin."""
@@ -15,23 +30,64 @@ WALL = 1_790_000_000.123456
 """The same on the wall: 2026-09-21 14:13:20.123456 UTC."""
 
 
-class FixedClock:
-    """Loop time stands 2.5 s after the start of the requests."""
+class Now:
+    """What a clock needs of a loop: 2.5 s after the start of the requests."""
 
-    def now(self):
+    def time(self):
         return START + 2.5
 
-    def wall(self, now):
-        return WALL + (now - START)
+
+def message(full_name, value):
+    where = Where.nowhere()
+    made = from_struct(ParseDict(value, struct_pb2.Struct()), full_name, where)
+    assert where.problems.items == []
+    return made
+
+
+def metadata(**values):
+    return {"filter_metadata": {"ns": values}}
 
 
 @pytest.fixture
 def clock():
-    return FixedClock()
+    return Clock(Now(), wall=lambda: WALL + 2.5)
+
+
+@pytest.fixture(scope="session")
+def table():
+    route = {
+        "name": "books",
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200},
+        "metadata": metadata(owner="ann", limits={"rps": 100000}),
+    }
+    virtual_host = {"name": "vh", "domains": ["*"], "metadata": metadata(zone="z1"), "routes": [route]}
+    where = Where.nowhere()
+    config = message("envoy.config.route.v3.RouteConfiguration", {"virtual_hosts": [virtual_host]})
+    return route_table(config, where)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    value = {"name": "books-v1", "alt_stat_name": "books_alt", "metadata": metadata(tier="gold")}
+    settings = cluster_settings(message("envoy.config.cluster.v3.Cluster", value), Where.nowhere())
+    loop = VirtualLoop(0)
+    context = WorkerContext(
+        loop=loop,
+        clock=Clock(loop),
+        deadlines=Deadlines(loop),
+        random=Random(1),
+        stats=Store(),
+        runtime=Runtime(),
+        clusters=None,
+        log_files=None,
+    )
+    yield Cluster(settings, context, SystemResolver(loop))
+    loop.close()
 
 
 @pytest.fixture
-def info():
+def info(table, cluster):
     """``GET /books?id=7&q=%41%0a`` answered with 200 by an upstream."""
     connection = ConnectionInfo(17, START - 1, Address("192.0.2.9", 4711), Address("198.51.100.1", 443))
     connection.direct_remote = Address("10.1.2.3", 999)
@@ -59,15 +115,12 @@ def info():
     info.protocol = "HTTP/1.1"
     info.upstream_protocol = "HTTP/2"
     info.access_log_type = "DownstreamEnd"
-    info.route = SimpleNamespace(name="books", metadata={"ns": {"owner": "ann", "limits": {"rps": 100000.0}}})
-    info.virtual_host = SimpleNamespace(name="vh", metadata={"ns": {"zone": "z1"}})
-    info.cluster_name = "books-v1"
-    info.cluster = SimpleNamespace(
-        metadata={"ns": {"tier": "gold"}}, settings=SimpleNamespace(alt_stat_name="books_alt")
-    )
-    info.host = SimpleNamespace(
-        address=Address("203.0.113.5", 80), hostname="b1.books:80", metadata={"ns": {"rack": "r9"}}
-    )
+    info.virtual_host = table.virtual_host(info.request)
+    info.route = table.find(info.request, info, 0, Runtime())
+    info.cluster_name = cluster.name
+    info.cluster = cluster
+    info.host = Host(Address("203.0.113.5", 80), "b1.books:80", 0, NO_LOCALITY)
+    info.host.metadata = {"ns": {"rack": "r9"}}
     info.upstream_remote = info.host.address
     info.upstream_local = Address("10.0.0.1", 5555)
     info.upstream_connection_id = 21

@@ -11,7 +11,8 @@ from weft.api.convert import from_struct
 from weft.api.problems import Where
 from weft.proxy.context import WorkerContext
 from weft.proxy.deadlines import Deadlines
-from weft.proxy.observe.access_log import access_logs, open_access_logs
+from weft.proxy.extensions import AccessLoggerKind
+from weft.proxy.observe.access_log import AccessLogSettings, access_logs, open_access_logs
 from weft.proxy.observe.commands_http import UNIQUE_IDS
 from weft.proxy.observe.files import LogFiles
 from weft.proxy.observe.stats import Store
@@ -115,22 +116,30 @@ def test_standard_streams(info, context, monkeypatch, type, fd):
     assert asked == [fd, b"200\n"]
 
 
-def test_telemetry_may_not_fail_a_request(info, context, tmp_path, caplog):
-    settings, _ = settings_of(file_log(tmp_path / "a.log", format="%UPSTREAM_HOST%\n"))
-    (log,) = open_access_logs(settings, context)
-    good, info.host = info.host, 5
+class BreaksAtFirst:
+    """A logger that raises for its first two streams."""
+
+    def __init__(self):
+        self.seen = []
+
+    def log(self, info):
+        self.seen.append(info)
+        if len(self.seen) < 3:
+            raise RuntimeError("no such column")
+
+
+def test_telemetry_may_not_fail_a_request(info, context, caplog):
+    sink = BreaksAtFirst()
+    kind = AccessLoggerKind(name="x", type="x", settings=lambda message, where: None, build=lambda *_: sink)
+    (log,) = open_access_logs((AccessLogSettings(kind=kind, settings=None),), context)
 
     with caplog.at_level(logging.ERROR):
-        log.log(info)
-        log.log(info)
-    info.host = good
-    log.log(info)
-    context.log_files.flush()
+        for _ in range(4):
+            log.log(info)
 
-    assert (tmp_path / "a.log").read_text() == "203.0.113.5:80\n"
-    assert log.failures == 2
-    assert [record.getMessage()[:45] for record in caplog.records] == [
-        "access log: a line could not be written: Attr"
+    assert (len(sink.seen), log.failures) == (4, 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "access log: a line could not be written: RuntimeError('no such column')"
     ]
 
 

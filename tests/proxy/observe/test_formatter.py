@@ -215,10 +215,16 @@ def test_a_server_name_cannot_forge_lines(info, clock, name, printed):
 def test_failures_are_told_in_one_word(info, clock):
     info.upstream_failure = "TLS error: bad\r\nthing"
     info.termination_details = "closed\tby us\n"
+    info.local_close_reason = "idle timeout"
+    info.upstream_local_close_reason = "drained"
+    info.virtual_cluster = "searches"
 
-    line = compiled("%UPSTREAM_TRANSPORT_FAILURE_REASON% %CONNECTION_TERMINATION_DETAILS%").text(info, clock)
+    line = compiled(
+        "%UPSTREAM_TRANSPORT_FAILURE_REASON% %CONNECTION_TERMINATION_DETAILS% %DOWNSTREAM_LOCAL_CLOSE_REASON% "
+        "%UPSTREAM_LOCAL_CLOSE_REASON% %VIRTUAL_CLUSTER_NAME%"
+    ).text(info, clock)
 
-    assert line == "TLS_error:_bad__thing closed\\x09by us\\x0a"
+    assert line == "TLS_error:_bad__thing closed\\x09by us\\x0a idle_timeout drained searches"
 
 
 @pytest.mark.parametrize(("content_type", "headers", "trailers", "status", "line"), [

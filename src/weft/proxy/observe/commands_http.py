@@ -549,7 +549,6 @@ TABLE: Final[Table] = {
     "TRACE_ID": nothing(),
     "SPAN_ID": nothing(),
     "CUSTOM_FLAGS": Command(ALONE, lambda parameter, length: Constant(b"")),
-    "VIRTUAL_CLUSTER_NAME": nothing(),
 }
 
 EXTENSIONS: Final[dict[str, Table]] = {

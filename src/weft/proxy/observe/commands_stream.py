@@ -77,9 +77,15 @@ class _DownstreamFailure(Unchecked):
         return failure.encode().translate(_UNDERSCORED) if failure else None
 
 
-class _UpstreamCloseReason(Unchecked):
+class _CloseReason(Unchecked):
+    """Why we closed the connection, as one word."""
+
+    def __init__(self, upstream: bool) -> None:
+        self._upstream = upstream
+
     def found(self, info: StreamInfo, clock: Clock) -> bytes | None:
-        return info.local_close_reason.encode() if info.local_close_reason else None
+        reason = info.upstream_local_close_reason if self._upstream else info.local_close_reason
+        return reason.encode().translate(_UNDERSCORED) if reason else None
 
 
 class _CloseType(Operator):
@@ -106,6 +112,11 @@ class _RouteName(Operator):
     def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
         route = info.route
         return route.name.encode() if route is not None and route.name else None
+
+
+class _VirtualClusterName(Operator):
+    def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
+        return info.virtual_cluster.encode() if info.virtual_cluster else None
 
 
 class _AccessLogType(Operator):
@@ -297,15 +308,15 @@ class _FilterChainName(Operator):
 class _Cluster(Operator):
     """The cluster by its ``alt_stat_name`` where it has one, or by its real name."""
 
-    def __init__(self, real: bool) -> None:
-        self._real = real
+    def __init__(self, raw_name: bool) -> None:
+        self._raw_name = raw_name
 
     def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
         name = info.cluster_name
         if not name:
             return None
         cluster = info.cluster
-        if cluster is not None and not self._real:
+        if cluster is not None and not self._raw_name:
             name = cluster.settings.alt_stat_name or name
         return name.encode()
 
@@ -372,7 +383,6 @@ def _host_name() -> Operator:
 
 
 _SILENT: Final = (
-    "DOWNSTREAM_LOCAL_CLOSE_REASON",
     "DOWNSTREAM_LOCAL_DNS_SAN",
     "DOWNSTREAM_LOCAL_EMAIL_SAN",
     "DOWNSTREAM_LOCAL_IP_SAN",
@@ -426,12 +436,14 @@ TABLE: Final[Table] = {
     "CONNECTION_TERMINATION_DETAILS": alone(_TerminationDetails),
     "UPSTREAM_TRANSPORT_FAILURE_REASON": alone(_UpstreamFailure),
     "DOWNSTREAM_TRANSPORT_FAILURE_REASON": alone(_DownstreamFailure),
-    "UPSTREAM_LOCAL_CLOSE_REASON": alone(_UpstreamCloseReason),
+    "DOWNSTREAM_LOCAL_CLOSE_REASON": alone(lambda: _CloseReason(False)),
+    "UPSTREAM_LOCAL_CLOSE_REASON": alone(lambda: _CloseReason(True)),
     "DOWNSTREAM_DETECTED_CLOSE_TYPE": alone(lambda: _CloseType(False)),
     "UPSTREAM_DETECTED_CLOSE_TYPE": alone(lambda: _CloseType(True)),
     "PROTOCOL": alone(_Protocol),
     "UPSTREAM_PROTOCOL": alone(_UpstreamProtocol),
     "ROUTE_NAME": alone(_RouteName),
+    "VIRTUAL_CLUSTER_NAME": alone(_VirtualClusterName),
     "ACCESS_LOG_TYPE": alone(_AccessLogType),
     "UPSTREAM_REQUEST_ATTEMPT_COUNT": alone(_Attempts),
     "ROUTE_RESOLUTION_COUNT": alone(_RouteResolutions),

@@ -83,6 +83,8 @@ class StreamInfo:
         self.upstream_protocol: str = ""
         self.virtual_host: "VirtualHost | None" = None
         self.route: "Route | None" = None
+        self.virtual_cluster: str = ""
+        """What ``VirtualHost.virtual_cluster`` said of the request as it came."""
         self.cluster_name: str = ""
         self.cluster: "Cluster | None" = None
         self.host: "Host | None" = None
