@@ -48,6 +48,7 @@ def config_dump_page(
         named = regex(
             query["name_regex"],
             f"INVALID_ARGUMENT: Error while parsing name_regex from {query['name_regex']}: {{reason}}",
+            _PLAIN,
         )
     wanted = _Wanted(named)
     sections = _sections(configuration, clusters if "include_eds" in query else None, wanted, to_dict)

@@ -58,7 +58,7 @@ def parse_query(text: str) -> dict[str, str]:
     return out
 
 
-def regex(text: str, refusal: str) -> Any:
+def regex(text: str, refusal: str, content_type: str = TEXT) -> Any:
     """An RE2 expression; ``refusal`` may hold ``{reason}``."""
     options = re2.Options()
     options.log_errors = False
@@ -68,4 +68,4 @@ def regex(text: str, refusal: str) -> Any:
         reason = error.args[0] if error.args else ""
         if isinstance(reason, bytes):
             reason = reason.decode("utf-8", "replace")
-        raise Refused(refusal.replace("{reason}", str(reason))) from None
+        raise Refused(refusal.replace("{reason}", str(reason)), 400, content_type) from None
