@@ -122,6 +122,8 @@ def _parse_line(line: bytes) -> Field:
     if _TOKEN.fullmatch(name) is None:
         raise PeerError(CODEC_ERROR, "invalid character in a header name")
     value = line[colon + 1 :].strip(b" \t\r")
+    if b"\r" in value:
+        value = value.replace(b"\r", b"")  # as Envoy's parser; what is left is judged like any value
     if _VALUE.fullmatch(value) is None:
         raise PeerError(CODEC_ERROR, "invalid character in a header value")
     field = Field(name.lower(), value)
@@ -346,13 +348,12 @@ def _request_framing(head: RequestHead, options: Http1Options) -> None:
         if options_given & WANTS_UPGRADE:
             head.upgrade = head.minor == 1 and bool(mask & UPGRADE)
     if encodings or mask & TRANSFER_ENCODING:
-        if length >= 0 and not options.allow_chunked_length:
+        chunked = len(encodings) == 1 and encodings[0].lower() == b"chunked"
+        if length >= 0 and not (options.allow_chunked_length and chunked):
             raise PeerError(CODEC_ERROR, "both transfer-encoding and content-length")
         if head.minor == 0:
             raise PeerError(CODEC_ERROR, "transfer-encoding in HTTP/1.0")
-        if len(encodings) != 1 or encodings[0].lower() != b"chunked":
-            if length >= 0 and options.allow_chunked_length and not encodings:
-                raise PeerError(CODEC_ERROR, "malformed transfer-encoding")
+        if not chunked:
             raise PeerError("http1.invalid_transfer_encoding", "unsupported transfer-encoding", 501)
         if head.method == b"CONNECT":
             raise PeerError(CODEC_ERROR, "transfer-encoding with CONNECT")
@@ -392,6 +393,9 @@ def parse_response(data: bytes, start: int, options: Http1Options) -> ResponseHe
         prefix = data[start : start + 5]
         if not b"HTTP/".startswith(prefix) and prefix != b"HTTP/":
             raise PeerError(CODEC_ERROR, "malformed status line", 502)
+        newline = data.find(b"\n", start)
+        if newline >= 0:
+            _status(data[start:newline].rstrip(b"\r"))
         check_head_size(size - start, options)
         return None
     if end - start > options.max_head:
@@ -429,7 +433,7 @@ def _status(first: bytes) -> int:
     code = first[9:12]
     if len(code) != 3 or not code.isdigit() or first[12:13] not in (b" ", b"", b"\t"):
         raise PeerError(CODEC_ERROR, "malformed status line", 502)
-    if _VALUE.fullmatch(first) is None:
+    if _VALUE.fullmatch(first) is None or not first.isascii():
         raise PeerError(CODEC_ERROR, "invalid character in the status line", 502)
     if int(code) < 100:
         raise PeerError(CODEC_ERROR, "invalid status", 502)

@@ -304,9 +304,11 @@ class ServerConnection(Downstream):
             self._state = CHUNKED
         if not end and manager.request_timeout:
             self._arm(REQUEST, now + manager.request_timeout)
-        stream.request_done = end
+        # What is refused is refused on its head: a body that came along is not waited for.
+        stream.request_done = head.length == 0 and not head.upgrade
         if not manager.forwarding.admit(stream, head):
             return pos
+        stream.request_done = end
         if has_expect_continue(head.headers) and not manager.proxy_100_continue:
             head.headers.drop(b"expect")
             if not end:

@@ -112,9 +112,9 @@ class UpstreamConnection(RequestWriter):
             self._rest = b""
         try:
             self._consume(data, now)
-        except PeerError as error:
+        except PeerError:
             stats.upstream_cx_protocol_error += 1
-            self._fail(PROTOCOL_ERROR, error.text)
+            self._fail(PROTOCOL_ERROR, "")
 
     def eof_received(self) -> bool:
         if self._state == UNTIL_CLOSE or self._state == TUNNEL:
