@@ -103,7 +103,8 @@ class Build:
         """Options by name, extensions by full name."""
         message = self._options[kind].FromString(options.SerializeToString())
         return {
-            (field.full_name if field.is_extension else field.name): value for field, value in message.ListFields()
+            (field.full_name if field.is_extension else field.name): value
+            for field, value in message.ListFields()
         }
 
     def rules(self, file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -196,12 +197,12 @@ class Build:
             bare = type(file)()
             bare.CopyFrom(file)
             _strip(bare)
-            files.append([name, file.package, *place(bare.SerializeToString()), [numbers[d] for d in file.dependency]])
+            files.append(
+                [name, file.package, *place(bare.SerializeToString()), [numbers[d] for d in file.dependency]]
+            )
         index = {
             "files": files,
-            "rules": {
-                package: place(_json(table)) for package, table in rules.items() if table
-            },
+            "rules": {package: place(_json(table)) for package, table in rules.items() if table},
             "previous": place(_json(previous)),
         }
         head = _json(index)
@@ -243,7 +244,11 @@ def _strip(node: Any) -> None:
     for field, value in node.ListFields():
         if field.name == "options":
             kept = {"map_entry": value.map_entry} if getattr(value, "map_entry", False) else {}
-            packed = value.packed if field.message_type.name == "FieldOptions" and value.HasField("packed") else None
+            packed = (
+                value.packed
+                if field.message_type.name == "FieldOptions" and value.HasField("packed")
+                else None
+            )
             node.ClearField("options")
             if kept:
                 node.options.map_entry = True

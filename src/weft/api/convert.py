@@ -7,42 +7,30 @@ a list: an empty element).  What a plain YAML scalar means is :mod:`weft.api.doc
 A *plan* per message type says what to do with each field name; plans are built once per type.
 """
 
-import base64
-import binascii
-import datetime
 import difflib
 import functools
-import math
 import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message_factory import GetMessageClass
-
 from weft.api.document import BOOL, LIST, MAP, NULL, NUMBER, STRING, Node
+from weft.api.paths import Path, path_text
+from weft.api.scalars import (
+    Wrong,
+    key_reader,
+    read_duration,
+    read_float,
+    read_timestamp,
+    scalar_reader,
+    short_name,
+)
 from weft.api.schema import find_type, is_map, message_class, schema
 
 MAX_DEPTH: Final = 100
 """Nested messages, maps and lists, as protobuf's JSON parser limits them."""
 
-Path = tuple[Any, str] | None
-"""A linked list from the inside out: (parent, ``name`` or ``[3]`` or ``["key"]``)."""
-
 Report = Callable[[Path, Node, str, bool], None]
 """Takes (path, node, text, is a warning)."""
-
-
-def path_text(path: Path) -> str:
-    parts: list[str] = []
-    while path is not None:
-        path, part = path
-        parts.append(part if part.startswith("[") or not part else "." + part)
-    return "".join(reversed(parts)).removeprefix(".")
-
-
-class Wrong(Exception):
-    """A value that its field does not take; the text says what is due."""
 
 
 class _Field:
@@ -68,11 +56,10 @@ class _Field:
         self.map_of = is_map(field)
         self.list_of = field.is_repeated and not self.map_of
         value = field.message_type.fields_by_name["value"] if self.map_of else field
-        self.key_read = _key_reader(field.message_type.fields_by_name["key"]) if self.map_of else None
+        self.key_read = key_reader(field.message_type.fields_by_name["key"]) if self.map_of else None
         self.plan_of: Any = value.message_type
-        self.read: Callable[[Node], Any] | None = (
-            _scalar_reader(value) if value.message_type is None else None
-        )
+        self.read: Reader | None = scalar_reader(value) if value.message_type is None else None
+        self.default: Any = default_of(value) if value.message_type is None else None
 
 
 class Plan:
@@ -117,7 +104,7 @@ class Converter:
                 self._report(path, node, str(wrong), False)
         elif node.kind != MAP:
             self._report(
-                path, node, f"expected a mapping ({_short(plan.full_name)}), not {node.describe()}", False
+                path, node, f"expected a mapping ({short_name(plan.full_name)}), not {node.describe()}", False
             )
         else:
             self.fill_fields(message, plan, node, path)
@@ -199,7 +186,7 @@ class Converter:
                 self.fill(item, node, path)
             return
         try:
-            items.append(_default(field) if node.kind == NULL else field.read(node))
+            items.append(field.default if node.kind == NULL else field.read(node))
         except Wrong as wrong:
             self._report(path, node, str(wrong), False)
 
@@ -222,7 +209,7 @@ class Converter:
             try:
                 name = field.key_read(key.text)
                 if field.read is not None:
-                    entries[name] = _default(field) if value.kind == NULL else field.read(value)
+                    entries[name] = field.default if value.kind == NULL else field.read(value)
                 else:
                     entry = entries[name]
                     entry.Clear()
@@ -279,7 +266,7 @@ class Converter:
             for key, _ in node.pairs:
                 if key.text not in ("@type", "value"):
                     self._report(
-                        (path, key.text), key, f"a {_short(name)} has nothing but 'value' here", False
+                        (path, key.text), key, f"a {short_name(name)} has nothing but 'value' here", False
                     )
             value = node.get("value")
             if value is not None and (value.kind != NULL or name == "google.protobuf.Value"):
@@ -310,7 +297,7 @@ class Converter:
         if kind == STRING:
             message.string_value = node.text
         elif kind == NUMBER:
-            message.number_value = _float(node)
+            message.number_value = read_float(node)
         elif kind == BOOL:
             message.bool_value = node.text == "true"
         elif kind == NULL:
@@ -334,13 +321,13 @@ class Converter:
         if node.kind == MAP:
             self.fill_fields(message, plan_for(message.DESCRIPTOR), node, path)
             return
-        message.seconds, message.nanos = parse_duration(node)
+        message.seconds, message.nanos = read_duration(node)
 
     def fill_timestamp(self, message: Any, node: Node, path: Path) -> None:
         if node.kind == MAP:
             self.fill_fields(message, plan_for(message.DESCRIPTOR), node, path)
             return
-        message.seconds, message.nanos = _parse_timestamp(node)
+        message.seconds, message.nanos = read_timestamp(node)
 
     def fill_field_mask(self, message: Any, node: Node, path: Path) -> None:
         if node.kind == MAP:
@@ -380,10 +367,6 @@ def _takes_list(field: _Field) -> bool:
     )
 
 
-def _short(full_name: str) -> str:
-    return full_name.rpartition(".")[2]
-
-
 _SPECIAL: Final[dict[str, Callable[[Converter, Any, Node, Path], None]]] = {
     "google.protobuf.Any": Converter.fill_any,
     "google.protobuf.Struct": Converter.fill_struct,
@@ -398,181 +381,12 @@ _SPECIAL: Final[dict[str, Callable[[Converter, Any, Node, Path], None]]] = {
     },
 }
 
-# -- scalars ---------------------------------------------------------------------------------------
-
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_DECIMAL: Final = re.compile(r"[+-]?\d+", re.ASCII)
-
-
-def _integer_reader(low: int, high: int) -> Callable[[Node], int]:
-    def read(node: Node) -> int:
-        if node.kind not in (NUMBER, STRING):
-            raise Wrong(f"expected an integer, not {node.describe()}")
-        text = node.text
-        if _DECIMAL.fullmatch(text):
-            value = int(text)
-        elif _NUMBER.fullmatch(text):
-            number = float(text)
-            if not number.is_integer():
-                raise Wrong(f"expected an integer, not {text}")
-            value = int(number)
-        else:
-            raise Wrong(f"expected an integer, not {node.describe()}")
-        if not low <= value <= high:
-            raise Wrong(f"{text} is out of range ({low} to {high})")
-        return value
-
-    return read
-
-
-def _float(node: Node) -> float:
-    if node.kind not in (NUMBER, STRING):
-        raise Wrong(f"expected a number, not {node.describe()}")
-    text = node.text
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    if node.kind == STRING and text.lower() in ("nan", "infinity", "-infinity", "inf", "-inf"):
-        return float(text)
-    raise Wrong(f"expected a number, not {node.describe()}")
-
-
-def _single(node: Node) -> float:
-    value = _float(node)
-    if math.isfinite(value) and abs(value) > 3.4028235677973366e38:
-        raise Wrong(f"{node.text} is out of range for a float")
-    return value
-
-
-_BOOLS: Final = {
-    **dict.fromkeys(("true", "t", "yes", "y", "1"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "0"), False),
-}
-
-
-def _bool(node: Node) -> bool:
-    if node.kind == BOOL or node.kind == STRING:
-        value = _BOOLS.get(node.text.lower())
-        if value is not None:
-            return value
-    raise Wrong(f"expected true or false, not {node.describe()}")
-
-
-def _string(node: Node) -> str:
-    if node.kind != STRING:
-        hint = " (quote it)" if node.kind in (NUMBER, BOOL) else ""
-        raise Wrong(f"expected a string, not {node.describe()}{hint}")
-    return node.text
-
-
-def _bytes(node: Node) -> bytes:
-    text = _string(node)
-    plain = text.replace("-", "+").replace("_", "/").rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise Wrong("expected base64") from None
-
-
-def _enum_reader(enum: Any) -> Callable[[Node], int]:
-    names = {value.name.lower(): value.number for value in enum.values}
-    if enum.full_name == "google.protobuf.NullValue":
-        return lambda node: 0
-
-    def read(node: Node) -> int:
-        if node.kind in (STRING, NUMBER):
-            number = names.get(node.text.lower())
-            if number is not None:
-                return number
-            if _DECIMAL.fullmatch(node.text) and -(2**31) <= int(node.text) < 2**31:
-                return int(node.text)
-            near = difflib.get_close_matches(node.text.lower(), names, 1, 0.6)
-            known = [value.name for value in enum.values]
-            if near:
-                hint = f"; did you mean {near[0].upper()!r}?"
-            else:
-                hint = f"; it is one of {', '.join(known)}" if len(known) <= 12 else ""
-            raise Wrong(f"unknown value {node.text!r} of {_short(enum.full_name)}{hint}")
-        raise Wrong(f"expected a name of {_short(enum.full_name)}, not {node.describe()}")
-
-    return read
-
-
-_RANGES: Final = {
-    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
-    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
-}
-
-
-def _scalar_reader(field: Any) -> Callable[[Node], Any]:
-    kind = field.cpp_type
-    if kind in _RANGES:
-        return _integer_reader(*_RANGES[kind])
-    if kind == FieldDescriptor.CPPTYPE_ENUM:
-        return _enum_reader(field.enum_type)
-    if kind == FieldDescriptor.CPPTYPE_STRING:
-        return _bytes if field.type == FieldDescriptor.TYPE_BYTES else _string
-    if kind == FieldDescriptor.CPPTYPE_BOOL:
-        return _bool
-    return _single if kind == FieldDescriptor.CPPTYPE_FLOAT else _float
-
-
-def _key_reader(field: Any) -> Callable[[str], Any]:
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        return str
-    read = _scalar_reader(field)
-    return lambda text: read(Node.scalar(STRING, text))
-
-
-def _default(field: _Field) -> Any:
-    assert field.read is not None
-    return {_string: "", _bytes: b"", _bool: False}.get(field.read, 0)  # type: ignore[call-overload]
-
-
-_DURATION: Final = re.compile(r"(-?)(\d+)(?:\.(\d{1,9}))?s", re.ASCII)
-
-
-def parse_duration(node: Node) -> tuple[int, int]:
-    """Seconds and nanoseconds of ``1.5s``."""
-    match = _DURATION.fullmatch(node.text) if node.kind == STRING else None
-    if match is None:
-        raise Wrong(f"expected a duration such as 0.25s, not {node.describe()}")
-    sign, whole, part = match.groups()
-    seconds = int(whole)
-    nanos = int((part or "").ljust(9, "0"))
-    if seconds > 315_576_000_000:
-        raise Wrong(f"{node.text} is out of range for a duration")
-    return (-seconds, -nanos) if sign else (seconds, nanos)
-
-
-_TIMESTAMP: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
-)
-
-
-def _parse_timestamp(node: Node) -> tuple[int, int]:
-    match = _TIMESTAMP.fullmatch(node.text) if node.kind == STRING else None
-    if match is None:
-        raise Wrong(f"expected a time such as 2030-01-31T12:00:00Z, not {node.describe()}")
-    *parts, fraction, sign, hours, minutes = match.groups()
-    try:
-        moment = datetime.datetime(*map(int, parts), tzinfo=datetime.UTC)  # type: ignore[misc, arg-type]  # six numbers
-    except ValueError as error:
-        raise Wrong(f"{node.text}: {error}") from None
-    seconds = int(moment.timestamp())
-    if sign:
-        offset = int(hours) * 3600 + int(minutes) * 60
-        seconds -= offset if sign == "+" else -offset
-    return seconds, int((fraction or "").ljust(9, "0"))
-
-
 # -- from Struct -----------------------------------------------------------------------------------
 
 
 def from_struct(struct: Any, full_name: str, where: Any) -> Any | None:
     """The message of type ``full_name`` that a Struct describes; None after a problem."""
-    message = GetMessageClass(find_type(full_name))()
+    message = message_class(full_name)()
     failed = False
 
     def report(path: Path, node: Node, text: str, warning: bool) -> None:

@@ -14,10 +14,10 @@ limited, so that a file of a kilobyte cannot mean a terabyte.
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import yaml
-from yaml.cyaml import CParser
+from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs do not export it
 
 NULL: Final = 0
 BOOL: Final = 1
@@ -151,7 +151,7 @@ class _YamlReader:
         self._text = text
         self._parser = CParser(text)
         self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[Node, int, yaml.ScalarEvent | None]] = {}
+        self._anchors: dict[str, tuple[Node, int, Any]] = {}
         self._count = 0
 
     def read(self) -> Node | None:
@@ -159,7 +159,7 @@ class _YamlReader:
         stack = self._stack
         next_event = self._parser.get_event
         while True:
-            event = next_event()
+            event: Any = next_event()
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 top = stack[-1] if stack else None
@@ -176,11 +176,15 @@ class _YamlReader:
             elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
                 mark = event.start_mark
                 if len(stack) >= MAX_NESTING:
-                    raise DocumentError(f"nested deeper than {MAX_NESTING} levels", mark.line + 1, mark.column + 1)
+                    raise DocumentError(
+                        f"nested deeper than {MAX_NESTING} levels", mark.line + 1, mark.column + 1
+                    )
                 top = stack[-1] if stack else None
                 if top is not None and top.key is None and top.node.kind == MAP:
                     raise DocumentError("a key must be a plain value", mark.line + 1, mark.column + 1)
-                node = Node(MAP if kind is yaml.MappingStartEvent else LIST, "", mark.line + 1, mark.column + 1)
+                node = Node(
+                    MAP if kind is yaml.MappingStartEvent else LIST, "", mark.line + 1, mark.column + 1
+                )
                 self._count += 1
                 stack.append(_Open(node))
                 if event.anchor is not None:
@@ -220,7 +224,7 @@ class _YamlReader:
                 top.key = None
                 top.ignored = False
 
-    def _scalar(self, event: yaml.ScalarEvent, mark: yaml.Mark) -> Node:
+    def _scalar(self, event: Any, mark: Any) -> Node:
         text = event.value
         line, column = mark.line + 1, mark.column + 1
         if event.tag is None:
@@ -246,11 +250,11 @@ class _YamlReader:
                 return Node(kind, str(value), line, column)
         return Node(STRING, text, line, column)
 
-    def _non_specific(self, mark: yaml.Mark) -> bool:
+    def _non_specific(self, mark: Any) -> bool:
         """Whether the value is tagged ``!``, which libyaml does not tell and which means a string."""
         return self._text[mark.index : mark.index + 1] == "!" and not self._text.startswith("!!", mark.index)
 
-    def _alias(self, event: yaml.AliasEvent) -> tuple[Node, int]:
+    def _alias(self, event: Any) -> tuple[Node, int]:
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
         found = self._anchors.get(event.anchor)
@@ -269,7 +273,7 @@ class _YamlReader:
         return node, size
 
 
-def _key(event: yaml.ScalarEvent, mark: yaml.Mark) -> Node:
+def _key(event: Any, mark: Any) -> Node:
     text = event.value
     if not event.style and event.tag is None and text in _NULLS:
         text = "null"
@@ -296,7 +300,17 @@ _PLAIN: Final = {
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _NUMBER_LIKE: Final = re.compile(r"[-+.\w]*", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
-_ESCAPES: Final = {'"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPES: Final = {
+    '"': '"',
+    "'": "'",
+    "\\": "\\",
+    "/": "/",
+    "b": "\b",
+    "f": "\f",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+}
 _HEX: Final = re.compile(r"[0-9a-fA-F]{4}")
 
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from weft.api.convert import Converter, Path, path_text
+from weft.api.convert import Converter
 from weft.api.document import LIST, MAP, DocumentError, Node, parse_json, parse_yaml
+from weft.api.paths import PART, Path, parent_path, path_text
 from weft.api.problems import ConfigError, Problem, Problems
 from weft.api.schema import find_type, is_map, message_class, schema
 from weft.api.unpack import bare_name
@@ -120,12 +121,12 @@ def _load(sources: list[_Source]) -> Loaded:
     gc.disable()
     try:
         bootstrap = _convert_all(sources, problems)
-        spoilt = {_parent(item.path) for item in problems.errors}
+        spoilt = {parent_path(item.path) for item in problems.errors}
         checked = Problems(locate=places.locate)
         Checker(checked).check(bootstrap)
         for item in checked.items:
             # What could not be read is missing now; that it is missing is no second problem.
-            if item.path not in spoilt and _parent(item.path) not in spoilt:
+            if item.path not in spoilt and parent_path(item.path) not in spoilt:
                 problems.items.append(item)
     finally:
         if collecting:
@@ -181,7 +182,15 @@ def _from_text(source: _Source, message: Any) -> None:
     except text_format.ParseError as error:
         text = re.sub(r"^\d+:\d+ : ", "", str(error))
         raise ConfigError(
-            [Problem("", f"not a text protobuf: {text}", source.name, error.GetLine() or 0, error.GetColumn() or 0)]
+            [
+                Problem(
+                    "",
+                    f"not a text protobuf: {text}",
+                    source.name,
+                    error.GetLine() or 0,
+                    error.GetColumn() or 0,
+                )
+            ]
         ) from None
     except (RecursionError, ValueError, TypeError, KeyError) as error:
         raise ConfigError([Problem("", f"not a text protobuf: {error}", source.name)]) from None
@@ -198,7 +207,7 @@ def _from_binary(source: _Source, message: Any, problems: Problems) -> None:
 def _unknown_fields(message: Any, path: str, file: str, problems: Problems) -> None:
     from google.protobuf.unknown_fields import UnknownFieldSet
 
-    numbers = sorted({unknown.field_number for unknown in UnknownFieldSet(message)})
+    numbers = sorted({unknown.field_number for unknown in iter(UnknownFieldSet(message))})
     if numbers:
         text = f"fields of unknown number in {message.DESCRIPTOR.full_name}: {', '.join(map(str, numbers))}"
         problems.items.append(Problem(path, text, file))
@@ -227,15 +236,6 @@ def _unknown_fields(message: Any, path: str, file: str, problems: Problems) -> N
 
 
 # -- places ----------------------------------------------------------------------------------------
-
-_PART: Final = re.compile(r'\.?([^.\[\]"]+)|\[(\d+)\]|\["(.*?)"\](?=[.\[]|$)')
-
-
-def _parent(path: str) -> str:
-    end = 0
-    for part in _PART.finditer(path):
-        end = part.start()
-    return path[:end]
 
 
 class Places:
@@ -267,12 +267,16 @@ class Places:
         if not roots:
             return self._sources[0].name, 0, 0
         here = roots
-        for part in _PART.finditer(path):
+        for part in PART.finditer(path):
             name, number, key = part.groups()
             if number is not None:
                 inner = _item(here, int(number))
             else:
-                inner = [found for found in ((source, _member(node, name or key)) for source, node in here) if found[1]]  # type: ignore[misc]  # filtered
+                inner = [
+                    found
+                    for found in ((source, _member(node, name or key)) for source, node in here)
+                    if found[1]
+                ]  # type: ignore[misc]  # filtered
             if not inner:
                 break
             here = inner

@@ -37,7 +37,7 @@ def unpack(any_message: Any, where: Where) -> Any | None:
     """
     name = bare_name(any_message.type_url)
     if not name:
-        where.problem("a typed_config without a type (\"@type\")")
+        where.problem('a typed_config without a type ("@type")')
         return None
     if find_type(name) is None:
         where.problem(f"unknown type {name!r}")

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from weft.api.document import BOOL, LIST, MAP, NULL, STRING, Node
+from weft.api.paths import Path
 from weft.api.schema import find_type, is_map, schema
 
-Path = tuple[Any, str] | None
 Report = Callable[[Path, Node, str, bool], None]
 
 BOOTSTRAP: Final = "envoy.config.bootstrap.v3.Bootstrap"
@@ -163,7 +163,9 @@ def _message_fields(descriptor: Any) -> dict[str, tuple[Any, Any]]:
     """Field names in both styles -> (field, type of the message in it)."""
     fields: dict[str, tuple[Any, Any]] = {}
     for field in descriptor.fields:
-        inner = field.message_type.fields_by_name["value"].message_type if is_map(field) else field.message_type
+        inner = (
+            field.message_type.fields_by_name["value"].message_type if is_map(field) else field.message_type
+        )
         if inner is not None:
             fields[field.name] = fields[field.json_name] = (field, inner)
     return fields
@@ -247,7 +249,11 @@ def _each(form: Callable[[Node], Node]) -> Callable[[Node], Node]:
 
 
 def _origin(value: Node) -> Node:
-    return _mapping([("safe_regex", _regex(_text(".*", value)))], value) if value.text == "*" else _mapping([("exact", value)], value)
+    return (
+        _mapping([("safe_regex", _regex(_text(".*", value)))], value)
+        if value.text == "*"
+        else _mapping([("exact", value)], value)
+    )
 
 
 def _percent(value: Node) -> Node:
@@ -286,7 +292,10 @@ def _hosts(upgrade: _Upgrade, node: Node, path: Path) -> None:
             _mapping(
                 [
                     ("cluster_name", name if name is not None else _text("", key)),
-                    ("endpoints", _list([_mapping([("lb_endpoints", _list(endpoints, hosts))], hosts)], hosts)),
+                    (
+                        "endpoints",
+                        _list([_mapping([("lb_endpoints", _list(endpoints, hosts))], hosts)], hosts),
+                    ),
                 ],
                 hosts,
             ),
@@ -316,12 +325,19 @@ def _idle_timeout(upgrade: _Upgrade, node: Node, path: Path) -> None:
     if found is None:
         return
     key, value = found
-    upgrade.warn((path, "idle_timeout"), key, "the old field 'idle_timeout'", "common_http_protocol_options.idle_timeout")
+    upgrade.warn(
+        (path, "idle_timeout"),
+        key,
+        "the old field 'idle_timeout'",
+        "common_http_protocol_options.idle_timeout",
+    )
     options = node.get("common_http_protocol_options")
     if options is not None and options.kind == MAP:
         options.pairs.append((_text("idle_timeout", key), value))
     else:
-        node.pairs.append((_text("common_http_protocol_options", key), _mapping([("idle_timeout", value)], key)))
+        node.pairs.append(
+            (_text("common_http_protocol_options", key), _mapping([("idle_timeout", value)], key))
+        )
 
 
 def _health_check_http2(upgrade: _Upgrade, node: Node, path: Path) -> None:
@@ -337,7 +353,9 @@ def _health_check_http2(upgrade: _Upgrade, node: Node, path: Path) -> None:
 def _access_log_path(upgrade: _Upgrade, node: Node, path: Path) -> None:
     if node.get("access_log") is None and node.get("access_log_path") is not None:
         form = _typed(_EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "envoy.access_loggers.file")
-        _renamed("access_log_path", "access_log", lambda value: form(_mapping([("path", value)], value)))(upgrade, node, path)
+        _renamed("access_log_path", "access_log", lambda value: form(_mapping([("path", value)], value)))(
+            upgrade, node, path
+        )
 
 
 def _runtime(upgrade: _Upgrade, node: Node, path: Path) -> None:
@@ -374,7 +392,9 @@ def _per_filter_config(upgrade: _Upgrade, node: Node, path: Path) -> None:
     if found is None:
         return
     key, old = found
-    upgrade.warn((path, "per_filter_config"), key, "the old field 'per_filter_config'", "typed_per_filter_config")
+    upgrade.warn(
+        (path, "per_filter_config"), key, "the old field 'per_filter_config'", "typed_per_filter_config"
+    )
     if old.kind != MAP:
         node.pairs.append((key, old))
         return
@@ -465,7 +485,11 @@ _HTTP_FILTERS: Final = _names(
     ("envoy.ext_authz", "ext_authz", _http("ext_authz.v3.ExtAuthz")),
     ("envoy.fault", "fault", _http("fault.v3.HTTPFault")),
     ("envoy.grpc_http1_bridge", "grpc_http1_bridge", _http("grpc_http1_bridge.v3.Config")),
-    ("envoy.grpc_json_transcoder", "grpc_json_transcoder", _http("grpc_json_transcoder.v3.GrpcJsonTranscoder")),
+    (
+        "envoy.grpc_json_transcoder",
+        "grpc_json_transcoder",
+        _http("grpc_json_transcoder.v3.GrpcJsonTranscoder"),
+    ),
     ("envoy.grpc_web", "grpc_web", _http("grpc_web.v3.GrpcWeb")),
     ("envoy.health_check", "health_check", _http("health_check.v3.HealthCheck")),
     ("envoy.ip_tagging", "ip_tagging", _http("ip_tagging.v3.IPTagging")),
