@@ -19,6 +19,7 @@ in which every import stands before its user), and for every package the place o
 import ast
 import importlib.metadata
 import json
+import os
 import pathlib
 import struct
 import sys
@@ -261,8 +262,17 @@ def _strip(node: Any) -> None:
                 _strip(item)
 
 
+def is_stale(output: pathlib.Path = OUTPUT) -> bool:
+    """Whether there is no schema yet, or one older than this program."""
+    return not output.exists() or output.stat().st_mtime < pathlib.Path(__file__).stat().st_mtime
+
+
 def build(output: pathlib.Path = OUTPUT) -> pathlib.Path:
-    output.write_bytes(Build().encode())
+    data = Build().encode()
+    # Replaced whole: a process that is just starting reads the old one or the new one.
+    partial = output.with_name(f"{output.name}.{os.getpid()}")
+    partial.write_bytes(data)
+    partial.replace(output)
     return output
 
 

@@ -16,7 +16,9 @@ from typing import Any, Final
 from weft.api.document import BOOL, LIST, MAP, NULL, NUMBER, STRING, Node
 from weft.api.paths import Path, path_text
 from weft.api.scalars import (
+    Reader,
     Wrong,
+    default_of,
     key_reader,
     read_duration,
     read_float,

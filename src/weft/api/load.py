@@ -272,11 +272,8 @@ class Places:
             if number is not None:
                 inner = _item(here, int(number))
             else:
-                inner = [
-                    found
-                    for found in ((source, _member(node, name or key)) for source, node in here)
-                    if found[1]
-                ]  # type: ignore[misc]  # filtered
+                members = ((source, _member(node, name or key)) for source, node in here)
+                inner = [(source, node) for source, node in members if node is not None]
             if not inner:
                 break
             here = inner

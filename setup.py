@@ -1,0 +1,82 @@
+"""Building the package: the configuration schema, and the hot modules compiled.
+
+Everything else about the package is in ``pyproject.toml``.  ``WEFT_COMPILE=0`` gives a pure build;
+unset or ``1`` compiles the modules of :data:`COMPILED` with mypyc.  Editable installs are never
+compiled unless ``WEFT_COMPILE=1`` says so, because a compiled module hides the edits of its source.
+"""
+
+import os
+import pathlib
+import sys
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOURCE = HERE / "src"
+SCHEMA = SOURCE / "weft" / "api" / "schema.bin"
+
+COMPILED = [
+    "weft/http/headers.py",
+    "weft/http/message.py",
+    "weft/http/path.py",
+    "weft/codec/*.py",
+    "weft/proxy/address.py",
+    "weft/proxy/clock.py",
+    "weft/proxy/deadlines.py",
+    "weft/proxy/runtime.py",
+    "weft/proxy/matchers.py",
+    "weft/proxy/observe/stats.py",
+    "weft/proxy/observe/histogram.py",
+    "weft/proxy/observe/stream_info.py",
+    "weft/proxy/observe/flags.py",
+    "weft/proxy/network/connection.py",
+    "weft/proxy/http/*.py",
+    "weft/proxy/route/*.py",
+    "weft/proxy/upstream/*.py",
+]
+"""What every request runs through, compiled together so that calls between modules are direct."""
+
+INTERPRETED = {
+    "weft/codec/__init__.py",
+    "weft/proxy/http/__init__.py",
+    "weft/proxy/route/__init__.py",
+    "weft/proxy/upstream/__init__.py",
+}
+"""Matched above, and left out: packages without code, and modules that mypyc refuses."""
+
+
+def compiled_modules() -> list[str]:
+    found = {path.relative_to(SOURCE).as_posix() for pattern in COMPILED for path in SOURCE.glob(pattern)}
+    return [f"src/{name}" for name in sorted(found - INTERPRETED)]
+
+
+def wants_compiling() -> bool:
+    asked = os.environ.get("WEFT_COMPILE", "")
+    if asked:
+        return asked != "0"
+    return any(command in sys.argv for command in ("bdist_wheel", "build_ext", "install"))
+
+
+class BuildWithSchema(build_py):
+    """Makes the schema first, so that it is found among the package data."""
+
+    def run(self) -> None:
+        sys.path.insert(0, str(HERE / "tools"))
+        import build_schema
+
+        if build_schema.is_stale(SCHEMA):
+            build_schema.build(SCHEMA)
+        super().run()
+
+
+def extensions() -> list:
+    if not wants_compiling():
+        return []
+    from mypyc.build import mypycify
+
+    os.environ.setdefault("MYPYPATH", str(SOURCE))
+    return mypycify(compiled_modules(), opt_level=os.environ.get("WEFT_OPT_LEVEL", "3"), group_name="weft")
+
+
+setup(cmdclass={"build_py": BuildWithSchema}, ext_modules=extensions())
