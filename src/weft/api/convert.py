@@ -38,18 +38,7 @@ Report = Callable[[Path, Node, str, bool], None]
 class _Field:
     """What to do with one field."""
 
-    __slots__ = (
-        "key_read",
-        "kind",
-        "list_of",
-        "map_of",
-        "name",
-        "number",
-        "oneof",
-        "plan_of",
-        "read",
-        "wraps",
-    )
+    __slots__ = ("default", "key_read", "list_of", "map_of", "name", "oneof", "plan_of", "read")
 
     def __init__(self, field: Any) -> None:
         self.name: str = field.name
