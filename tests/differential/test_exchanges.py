@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from weft.testing.pair import load_exchange, load_suites
+from weft.testing.suites import load_exchange, load_suites
 
 HERE = Path(__file__).parent
 SUITES = load_suites(HERE)

@@ -1,30 +1,11 @@
 """Envoy and Weft side by side: one configuration, one scripted exchange, two observations.
 
-A suite is a YAML file::
-
-    about: what it covers
-    listener: the listener that clients connect to by default
-    http:
-      NAME: fields of its connection manager; "listener" has fields of the listener, "filters" what comes before
-    tcp:
-      NAME: {filters: [...], listener: {...}}
-    clusters: [...]
-    bootstrap: more of the bootstrap
-    exchanges:
-      name of the exchange: |
-        C> GET / HTTP/1.1|host: a||
-        ...
-
-``${u}`` stands for the port of upstream U (see :mod:`weft.testing.transcript`), ``${refused}`` and
-``${silent}`` for ports that refuse and that never answer, ``${log}`` for the file of the access log.
-
-For each suite both proxies are started once, as real processes on ports of their own.  Beside what the
+For each suite (see :mod:`weft.testing.suites`) both proxies are started once, as real processes on ports of their own.  Beside what the
 script reads, an observation has the lines of the access log and every counter that changed.
 """
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -36,13 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from weft.testing.peer import Client, Upstream, Waited
+from weft.testing.suites import UPSTREAMS, filled
 from weft.testing.transcript import Exchange, Stage, play, read_message
 
 FLAGS = ["--concurrency", "1", "-l", "warn", "--use-dynamic-base-id", "--file-flush-interval-msec", "5"]
-UPSTREAMS = "UVW"
 _COUNTED = re.compile(r"^(?!.*\badmin\b)(http|cluster|listener|tcp|\w*limit|\w+_rate_limit|proxy_proto)\b")
 _BUSY = re.compile(r"^(?!.*\badmin\b).*(_cx_active|_rq_active|_rq_pending_active|active_connections): [1-9]")
 _LOGGED = re.compile(r"^http\.\w+\.downstream_rq_total$|^tcp\.\w+\.downstream_cx_total$")
@@ -76,10 +55,8 @@ class Side:
         known = {name.lower(): str(upstream.port) for name, upstream in self.upstreams.items()}
         known |= {"refused": str(self._refused()), "silent": str(self._silent())}
         known |= {"log": str(self.log), "dir": str(self.dir)}
-        text = re.sub(r"\$\{(\w+)\}", lambda match: known[match[1]], json.dumps(config))
-        text = re.sub(r'"port_value": "(\d+)"', r'"port_value": \1', text)
         path = self.dir / "config.json"
-        path.write_text(text)
+        path.write_text(filled(config, known))
         admin = self.dir / "admin"
         command = [*self.command, "-c", str(path), "--admin-address-path", str(admin), *FLAGS]
         with (self.dir / "output").open("wb") as output:
@@ -239,50 +216,3 @@ class Pair:
     def stop(self) -> None:
         for side in self.sides:
             side.stop()
-
-
-def load_suites(folder: Path) -> dict[str, dict[str, Any]]:
-    """Suites by name, from the files in ``suites/``; the anchors of ``parts.yaml`` are known in each."""
-    parts = (folder / "parts.yaml").read_text()
-    suites = {}
-    for path in sorted(folder.glob("suites/*.yaml")):
-        suite = yaml.safe_load(parts + path.read_text())
-        suite["config"] = bootstrap(suite)
-        suites[path.stem] = suite
-    return suites
-
-
-def bootstrap(suite: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a suite: a listener for each entry of ``http`` and of ``tcp``."""
-    parts = suite["parts"]
-    listeners = []
-    for kind in ("http", "tcp"):
-        for name, content in suite.get(kind, {}).items():
-            content = dict(content)
-            listener = {
-                "name": name,
-                "stat_prefix": name,
-                "address": parts["address"],
-                **content.pop("listener", {}),
-            }
-            filters = content.pop("filters", [])
-            if kind == "http":
-                http = {**parts["hcm"], "stat_prefix": name, **content}
-                filters = [*filters, {"name": "http", "typed_config": http}]
-            listener.setdefault("filter_chains", [{"filters": filters}])
-            listeners.append(listener)
-    resources = {"listeners": listeners, "clusters": suite["clusters"]}
-    return {
-        "admin": {"address": parts["address"]},
-        "static_resources": resources,
-        **suite.get("bootstrap", {}),
-    }
-
-
-def load_exchange(suite: dict[str, Any], name: str) -> Exchange:
-    lines = [line.strip() for line in suite["exchanges"][name].splitlines()]
-    return Exchange(
-        name=name,
-        script=[line for line in lines if line and not line.startswith("#")],
-        listener=suite["listener"],
-    )

@@ -153,6 +153,9 @@ class Peer:
         if (self.total, self.ended) != before:
             raise Waited(f"not quiet: {bytes(self.received)!r} {self.ended}")
 
+    async def until(self, ready: Callable[[], bool], what: str) -> None:
+        await self._wait(ready, what)
+
     def take(self) -> bytes:
         """What has arrived and was not read, without waiting."""
         return self._take(len(self.received))

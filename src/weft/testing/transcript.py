@@ -155,9 +155,16 @@ class _Player:
             if loop.time() > end:
                 raise Waited("nothing became of the request")
             await asyncio.sleep(0.001)
-        if self._speaking("U") is not None:
-            await self._request("U", upstream, whole=True)
-            self.last["U"].send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        speaking = self._speaking("U")
+        if speaking is not None:
+            try:
+                await self._request("U", upstream, whole=True)
+                speaking.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            except Waited:
+                if not speaking.ended:
+                    raise
+                self.seen.append("U was cut off in the request")
+                await client.until(lambda: bool(client.received or client.ended), "a response")
         if client.ended and not client.received:
             self.seen.append(f"{name} {client.ended}")
             return
