@@ -55,6 +55,8 @@ class Cluster:
         self._context = context
         self._resolver = resolver
         self._names: list[tuple[LocalitySettings, Name]] = []
+        self._holding: bool = False
+        """Hosts of the settings before stay until every name of the new ones was asked once."""
         self._balancer = Balancer(settings.policy, self.stats, context.random, runtime)
         self._find_hosts()
 
@@ -115,13 +117,23 @@ class Cluster:
             )
             self._warmed()
             return
+        single = settings.type is ClusterType.LOGICAL_DNS
         self._names = [
             (
                 group,
-                Name(self._context, self._resolver, settings.dns, endpoint, self._told(), self._on_answer),
+                Name(
+                    self._context,
+                    self._resolver,
+                    settings.dns,
+                    endpoint,
+                    self._told(),
+                    self._on_answer,
+                    single,
+                ),
             )
             for group, endpoint in _endpoints(settings)
         ]
+        self._holding = bool(self.hosts)
         if not self._names:
             self._set_hosts([])
             self._warmed()
@@ -129,29 +141,30 @@ class Cluster:
             name.start()
 
     def _on_answer(self, changed: bool) -> None:
-        """One name was resolved.  Old hosts stay until every name was asked once."""
-        if not all(name.resolved for _, name in self._names):
+        """One name was resolved, well or not."""
+        complete = all(name.resolved for _, name in self._names)
+        if self._holding and not complete:
             return
         if self.settings.type is ClusterType.LOGICAL_DNS:
-            self._set_logical()
-        elif changed or not self.warm or not self.hosts:
+            self._set_logical(changed)
+        elif changed or self._holding:
             self._set_hosts(
                 [
                     (group, name.endpoint, [Address(ip, name.endpoint.port) for ip in name.addresses])
                     for group, name in self._names
                 ]
             )
-        else:
-            self._told().update_no_rebuild += 1
-        self._warmed()
+        self._holding = False
+        if complete:
+            self._warmed()
 
-    def _set_logical(self) -> None:
+    def _set_logical(self, changed: bool) -> None:
         """One host, whose address moves; connections to the old address stay as they are."""
         group, name = self._names[0]
-        if not name.addresses:
+        if not name.addresses or not changed:
             return
         address = Address(name.addresses[0], name.endpoint.port)
-        if len(self.hosts) == 1 and not self.hosts[0].removed and self.warm:
+        if len(self.hosts) == 1 and not self._holding:
             self.hosts[0].address = address
         else:
             self._set_hosts([(group, name.endpoint, [address])])
@@ -162,15 +175,11 @@ class Cluster:
         for host in self.hosts:
             known.setdefault((host.address.text, host.priority, host.locality), []).append(host)
         hosts: list[Host] = []
-        seen: set[tuple[str, int, Locality]] = set()
         added = 0
         resolves = self.settings.type.resolves
         for group, endpoint, addresses in found:
             for address in addresses:
                 key = (address.text, group.priority, group.locality)
-                if resolves and key in seen:
-                    continue
-                seen.add(key)
                 same = known.get(key)
                 if same:
                     host = same.pop(0)
@@ -213,7 +222,7 @@ class Cluster:
         stats.membership_degraded = sum(len(hosts.degraded) for hosts in self.sets)
         stats.membership_excluded = sum(hosts.excluded for hosts in self.sets)
         if self.settings.type is ClusterType.STRICT_DNS:
-            stats.max_host_weight = max([host.weight for host in self.hosts], default=0)
+            stats.max_host_weight = max([host.weight for host in self.hosts], default=1)
         self._balancer.rebuild(self.sets, self.settings.assignment.weighted_priority_health)
         if changed:
             stats.membership_change += 1

@@ -138,7 +138,12 @@ class Clusters:
         else:
             self.stats.cluster_modified += 1
         if running is not None:
+            prefix = running.settings.stat_prefix
+            track = _tracks(running.settings)
             running.update(settings)
+            if settings.stat_prefix != prefix or _tracks(settings) != track:
+                self._forget(running)
+                self._register(running)
         elif settings.type.resolves and self._context is not None:
             self._run(name, settings)
         self._count_warming()
@@ -258,6 +263,11 @@ def _idle_hosts(settings: ClusterSettings) -> Iterator[Host]:
             host = Host(endpoint.address, endpoint.hostname, group.priority, group.locality)
             host.assign(endpoint.weight, endpoint.metadata, endpoint.health)
             yield host
+
+
+def _tracks(settings: ClusterSettings) -> tuple[bool, bool]:
+    default, high = settings.thresholds
+    return default.track_remaining, high.track_remaining
 
 
 def _limit_groups(prefix: str, limits: tuple[Limits, Limits]) -> list[tuple[str, StatGroup]]:

@@ -2,7 +2,8 @@
 
 One :class:`Name` per endpoint of a cluster.  It is a deadline, not a task: between resolutions it
 costs an entry in the worker's heap.  A failed resolution changes nothing but the time of the next
-one; an answer that the name has no address (any more) is an answer, and empties the endpoint.
+one.  That a name has no address (any more) is an answer and empties the endpoint, as in Envoy with
+its default resolver; a LOGICAL_DNS cluster takes it for a failure.
 """
 
 import asyncio
@@ -66,8 +67,7 @@ async def addresses_of(name: str, family: Family, resolver: Resolver) -> Answer:
     """The addresses of ``name`` that ``family`` wants."""
     literal = plain_ip(name)
     if literal:
-        unwanted = family is Family.V4_ONLY if ":" in literal else family is Family.V6_ONLY
-        return Answer(() if unwanted else (literal,))
+        return Answer((literal,))  # whatever the family: nothing is asked
     if family is Family.V4_ONLY or family is Family.V6_ONLY:
         return await resolver.resolve(name, v6=family is Family.V6_ONLY)
     first_v6 = family is not Family.V4_PREFERRED
@@ -126,6 +126,7 @@ class Name(Deadline):
         endpoint: EndpointSettings,
         stats: ClusterStats,
         on_answer: Callable[[bool], None],
+        single: bool,
     ) -> None:
         super().__init__(context.deadlines)
         self.endpoint = endpoint
@@ -140,6 +141,8 @@ class Name(Deadline):
         self._settings = settings
         self._stats = stats
         self._on_answer = on_answer
+        self._single: bool = single
+        """Only the first address counts, and an answer without any is a failure: the last good one stays."""
         self._back_off = (
             BackOff(settings.failure_base, settings.failure_max) if settings.failure_base else None
         )
@@ -163,6 +166,8 @@ class Name(Deadline):
         stats.update_attempt += 1
         try:
             answer = await addresses_of(self.endpoint.name, self._settings.family, self._resolver)
+            if self._single and not answer.addresses:
+                raise OSError(f"{self.endpoint.name!r} has no address")
         except OSError as error:
             self.error = str(error) or type(error).__name__
             stats.update_failure += 1
@@ -170,8 +175,15 @@ class Name(Deadline):
             return
         self.error = ""
         stats.update_success += 1
-        changed = answer.addresses != self.addresses
-        self.addresses = answer.addresses
+        # Servers rotate the addresses of a name: another order is no change, but for the one host of LOGICAL_DNS.
+        if self._single:
+            changed = answer.addresses[:1] != self.addresses[:1]
+        else:
+            changed = set(answer.addresses) != set(self.addresses)
+        if changed:
+            self.addresses = answer.addresses
+        else:
+            stats.update_no_rebuild += 1
         self._done(changed, self._after_answer(answer))
 
     def _done(self, changed: bool, wait: float) -> None:
