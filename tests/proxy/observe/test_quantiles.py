@@ -153,3 +153,8 @@ def test_there_are_ten_quantiles():
         "99.9",
         "100",
     ]
+
+
+@given(st.integers(-5, 20_000))
+def test_recording_is_bucket_of(value):
+    assert histogram([value]).buckets == {bucket_of(value): 1}
