@@ -112,6 +112,10 @@ def test_plain_values_read_back_the_same(value):
     assert json.loads(json_bytes(value)) == value
 
 
+def test_half_a_surrogate_does_no_harm():
+    assert json_bytes(["\ud800a"]) == b'["\\u00ed\\u00a0\\u0080a"]'
+
+
 def test_problems_have_their_place():
     where = Where.nowhere().field("json_format")
 

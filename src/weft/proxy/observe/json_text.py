@@ -4,25 +4,9 @@ Whole numbers of the proxy itself (``int``) are written as digits; a ``float`` i
 shortest way that reads back the same (``1e+05``, ``0.1``), as protobuf's doubles are there.
 """
 
-import re
-from typing import Any, Final
+from typing import Any
 
-_SPECIAL: Final = re.compile(rb'[\x00-\x1f"\\]')
-_SHORT: Final = {
-    0x08: b"\\b",
-    0x09: b"\\t",
-    0x0A: b"\\n",
-    0x0C: b"\\f",
-    0x0D: b"\\r",
-    0x22: b'\\"',
-    0x5C: b"\\\\",
-}
-
-
-def _escape(found: re.Match[bytes]) -> bytes:
-    byte = found.group()[0]
-    return _SHORT.get(byte) or b"\\u%04x" % byte
-
+import orjson
 
 def json_string(raw: bytes) -> bytes:
     """``raw`` as a JSON string, quotes included.
@@ -30,14 +14,10 @@ def json_string(raw: bytes) -> bytes:
     What is not UTF-8 has every byte that is not plain ASCII written as ``\\u00NN``: the line stays
     valid JSON, and the bytes can be read back.
     """
-    if not raw.isascii():
-        try:
-            raw.decode()
-        except UnicodeDecodeError:
-            return b'"' + b"".join([_byte(byte) for byte in raw]) + b'"'
-    if _SPECIAL.search(raw) is not None:
-        raw = _SPECIAL.sub(_escape, raw)
-    return b'"' + raw + b'"'
+    try:
+        return orjson.dumps(raw.decode())
+    except UnicodeDecodeError:
+        return b'"' + b"".join([_byte(byte) for byte in raw]) + b'"'
 
 
 def _byte(byte: int) -> bytes:
@@ -80,7 +60,7 @@ def json_bytes(value: Any) -> bytes:
     if isinstance(value, bytes):
         return json_string(value)
     if isinstance(value, str):
-        return json_string(value.encode("utf-8", "surrogateescape"))
+        return json_string(value.encode("utf-8", "surrogatepass"))
     if value is None:
         return b"null"
     if value is True:
