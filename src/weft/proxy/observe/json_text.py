@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+
 def json_string(raw: bytes) -> bytes:
     """``raw`` as a JSON string, quotes included.
 
