@@ -18,6 +18,7 @@ from weft.proxy.address import Address
 from weft.proxy.context import Identity
 from weft.proxy.listener.settings import ListenerSettings, listener_settings
 from weft.proxy.observe.access_log import AccessLogSettings, access_logs
+from weft.proxy.observe.logging import json_log_format
 from weft.proxy.observe.tags import Matches, StatsSettings, TagSpec, stats_settings, string_matcher
 from weft.proxy.process.options import Options
 from weft.proxy.process.runtime_layers import RuntimeLayer, runtime_layers
@@ -56,9 +57,7 @@ class ServerSettings:
     main_watchdog: WatchdogSettings = WATCHDOG
     worker_watchdog: WatchdogSettings = WATCHDOG
     log_format: str = ""
-    """``application_log_config`` of the bootstrap; empty for none."""
-    log_format_json: Any = None
-    """The same as a JSON format (a plain dict), else None."""
+    """The line pattern of ``application_log_config``; empty for none."""
     bootstrap: bytes = b""
     """The message, serialized deterministically."""
 
@@ -66,6 +65,7 @@ class ServerSettings:
 _NOT_YET: Final[dict[str, str]] = {
     "hds_config": "health discovery (HDS)",
     "tracing": "tracing",
+    "default_config_source": "configuration by xDS",
     "xds_delegate_extension": "the xDS delegate",
     "xds_config_tracker_extension": "the xDS config tracker",
 }
@@ -92,7 +92,6 @@ def server_settings(bootstrap: Any, where: Where, options: Options | None = None
         interval = seconds(bootstrap.stats_flush_interval)
     elif bootstrap.WhichOneof("stats_flush") == "stats_flush_on_admin":
         interval = 0.0
-    log_format, log_format_json = _log_format(bootstrap)
     _check_the_rest(bootstrap, where, names)
     version = bootstrap.stats_server_version_override
     return ServerSettings(
@@ -106,8 +105,7 @@ def server_settings(bootstrap: Any, where: Where, options: Options | None = None
         stats_server_version=version.value if bootstrap.HasField("stats_server_version_override") else None,
         main_watchdog=main_watchdog,
         worker_watchdog=worker_watchdog,
-        log_format=log_format,
-        log_format_json=log_format_json,
+        log_format=_log_format(bootstrap, where),
         bootstrap=bootstrap.SerializeToString(deterministic=True),
     )
 
@@ -167,6 +165,8 @@ def _listeners(bootstrap: Any, where: Where) -> tuple[ListenerSettings, ...]:
             here.field("name").warn(f"a listener named '{message.name}' stands above: this one has no effect")
             continue
         names.add(message.name)
+        if "envoy.stats_matcher" in message.metadata.typed_filter_metadata:
+            here.field("metadata").problem("not supported yet: a stats matcher of one listener (envoy.stats_matcher)")
         settings = listener_settings(message, here)
         if settings is None:
             continue
@@ -309,13 +309,20 @@ def _watchdogs(bootstrap: Any, where: Where) -> tuple[WatchdogSettings, Watchdog
     )
 
 
-def _log_format(bootstrap: Any) -> tuple[str, Any]:
-    """(text format, JSON format) of ``application_log_config``."""
+def _log_format(bootstrap: Any, where: Where) -> str:
+    """The pattern of our own log, from ``application_log_config``."""
     log_format = bootstrap.application_log_config.log_format
     kind = log_format.WhichOneof("log_format")
+    here = where.field("application_log_config").field("log_format")
+    if kind == "text_format":
+        pattern: str = log_format.text_format
+        return pattern
     if kind == "json_format":
-        return "", {key: _plain(value) for key, value in log_format.json_format.fields.items()}
-    return (log_format.text_format, None) if kind == "text_format" else ("", None)
+        try:
+            return json_log_format({key: _plain(value) for key, value in log_format.json_format.fields.items()})
+        except ValueError as error:
+            here.field("json_format").problem(str(error))
+    return ""
 
 
 def _check_the_rest(bootstrap: Any, where: Where, clusters: set[str]) -> None:
@@ -330,6 +337,8 @@ def _check_the_rest(bootstrap: Any, where: Where, clusters: set[str]) -> None:
     for name in ("lds_resources_locator", "cds_resources_locator"):
         if getattr(dynamic, name):
             where.field("dynamic_resources").field(name).problem("not supported yet: configuration by xDS")
+    for i, _ in enumerate(bootstrap.config_sources):
+        where.field("config_sources").item(i).problem("not supported yet: configuration by xDS")
     shared = bootstrap.cluster_manager
     here = where.field("cluster_manager")
     if shared.local_cluster_name:

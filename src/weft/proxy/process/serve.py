@@ -94,6 +94,7 @@ async def _start_admin(server: Server) -> "Admin | None":
         asyncio.get_running_loop(),
         allow_paths=settings.allow_paths,
         access_logs=tuple(open_access_logs(settings.access_logs, server.context)),
+        store=server.stats,
     )
     address = await admin.start(settings.address, mode=settings.mode, address_path=server.options.admin_address_path)
     logging.logger("admin").info("admin address: %s", address.text)
@@ -102,10 +103,10 @@ async def _start_admin(server: Server) -> "Admin | None":
 
 def _set_up_log(options: Options, settings: ServerSettings) -> None:
     pattern = options.log_format
-    if settings.log_format or settings.log_format_json is not None:
+    if settings.log_format:
         if pattern != DEFAULT_LOG_FORMAT:
             raise ValueError("Only one of ApplicationLogConfig.log_format or CLI option --log-format can be specified.")
-        pattern = settings.log_format or logging.json_log_format(settings.log_format_json)
+        pattern = settings.log_format
     logging.configure(
         level=options.log_level,
         components=options.component_log_level,
