@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from weft.proxy.deadlines import Deadline
 from weft.proxy.listener.filter import CLOSE, CONTINUE, WAIT, Accepted, ListenerFilter
-from weft.proxy.network.connection import Connection
+from weft.proxy.network.connection import Connection, reset
 from weft.proxy.observe.flags import NO_ROUTE_FOUND
 from weft.proxy.observe.logging import logger
 from weft.proxy.observe.stream_info import ConnectionInfo
@@ -174,8 +174,10 @@ class AcceptedConnection(Accepted):
         """Refuse the connection; who refuses has counted it."""
         self.state = OVER
         self.listener.release()
-        # The peer has unread bytes here, so it sees a reset, as from Envoy.
-        self.transport.abort()
+        if self.buffer:
+            reset(self.transport)  # as from whoever closes a socket with unread bytes
+        else:
+            self.transport.abort()
 
     # -- the filter chain ------------------------------------------------------------------------
 

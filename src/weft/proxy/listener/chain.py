@@ -59,7 +59,7 @@ class RunningChain:
 
     def close(self, reason: str) -> None:
         for connection in list(self.connections.values()):
-            connection.close(reason)
+            connection.end(reason)
 
 
 class _Farewell:

@@ -125,7 +125,7 @@ class Listener:
         """Close everything now."""
         self.stop_accepting()
         for connection in list(self.open.values()):
-            connection.close("listener_closed")
+            connection.end("listener_closed")
         for draining in self.draining_chains:
             draining.clear()
         self.draining_chains.clear()

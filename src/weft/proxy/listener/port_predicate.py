@@ -31,8 +31,8 @@ class PortPredicate:
         if kind == NOT:
             return not self.rules[0].matches(port)
         if kind == AND:
-            return all([rule.matches(port) for rule in self.rules])
-        return any([rule.matches(port) for rule in self.rules])
+            return all(rule.matches(port) for rule in self.rules)
+        return any(rule.matches(port) for rule in self.rules)
 
 
 _DEEPEST: Final = 32

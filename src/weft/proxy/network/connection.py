@@ -8,8 +8,11 @@ stays the protocol and passes on.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -48,11 +51,31 @@ class Connection:
         if self.on_drain is not None:
             self.on_drain()
 
+    def end(self, reason: str) -> None:
+        """Close now, what is written being flushed first; ``reason`` is ``%DOWNSTREAM_LOCAL_CLOSE_REASON%``."""
+        if self.stream_info is None:
+            self.stream_info = StreamInfo(self.info, self.info.start)
+        if not self.stream_info.local_close_reason:
+            self.stream_info.local_close_reason = reason
+        self.transport.close()
+
     def close(self, details: str = "") -> None:
         """Close now, what is written being flushed first; ``details`` goes to the log."""
         if details and not self.info.termination_details:
             self.info.termination_details = details
         self.transport.close()
+
+
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+def reset(transport: Any) -> None:
+    """Close so that the peer sees a reset: what it sent or was sent did not all arrive."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 class Terminal(Protocol):

@@ -67,7 +67,7 @@ class ConnectionLimitFilter(NetworkFilter):
             self._refusal = Refusal(connection, context)
             self._refusal.set(context.clock.now() + settings.delay)
         else:
-            connection.close("over_connection_limit")
+            connection.end("over_connection_limit")
         return False
 
     def on_closed(self, connection: Connection) -> None:
@@ -87,7 +87,7 @@ class Refusal(Deadline):
         self._connection = connection
 
     def expired(self, now: float) -> None:
-        self._connection.close("over_connection_limit")
+        self._connection.end("over_connection_limit")
 
 
 class ConnectionLimit:

@@ -61,7 +61,7 @@ class DirectResponse:
         connection.info.bytes_sent += len(self._body)
         if self._body:
             transport.write(self._body)
-        connection.close("direct_response")
+        connection.end("")
 
 
 class Answered:

@@ -65,7 +65,7 @@ class LocalRateLimitFilter(NetworkFilter):
         if not settings.enabled.enabled(context.runtime) or settings.bucket.take(context.clock.now()):
             return True
         self._stats.rate_limited += 1
-        connection.close("local_ratelimit_close_over_limit")
+        connection.end("local_ratelimit_close_over_limit")
         return False
 
     def me(self) -> NetworkFilter:

@@ -12,7 +12,7 @@ from weft.proxy.address import Address
 from weft.proxy.context import WorkerContext
 from weft.proxy.deadlines import Deadline
 from weft.proxy.extensions import NetworkFilterKind
-from weft.proxy.network.connection import Connection
+from weft.proxy.network.connection import Connection, reset
 from weft.proxy.network.splice import SplicedPair, pipes, splice_worthwhile
 from weft.proxy.network.stats import TcpProxyStats, shared_group
 from weft.proxy.network.tcp_settings import TcpProxySettings, tcp_proxy_settings
@@ -131,7 +131,6 @@ class TcpSession:
             self.state = WAITING
         else:
             if data:
-                self._received(len(data))
                 self._keep(data)
             self._connect()
 
@@ -225,9 +224,12 @@ class TcpSession:
         self._counted_request = True
         self.upstream = upstream
         self.state = RELAYING
+        if self.proxy.settings.log_on_connected:
+            self._log("TcpUpstreamConnected")
         if self._early:
             sent = b"".join(self._early)
             self._early.clear()
+            self._received(len(sent))
             upstream.write(sent)
         if self.downstream_ended:
             transport.write_eof()
@@ -236,15 +238,13 @@ class TcpSession:
         if self._idle_timeout:
             self._idle = SessionDeadline(self, IDLE)
             self._idle.set(now + self._idle_timeout)
-        if self.proxy.settings.log_on_connected:
-            self._log("TcpUpstreamConnected")
 
     # -- the downstream transport ----------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._received(len(data))
         upstream = self.upstream
         if upstream is not None:
+            self._received(len(data))
             if self._may_splice and self.info.bytes_received >= SPLICE_AFTER and self._splice(data, True):
                 return
             upstream.write(data)
@@ -265,7 +265,7 @@ class TcpSession:
         upstream = self.upstream
         if upstream is None:
             if self.state == WAITING:
-                self._connect()
+                self.close(False)  # it has nothing to say, so there is nobody to say it to
             return self.state != CLOSED
         if self.upstream_ended:
             self.close(False)
@@ -280,6 +280,7 @@ class TcpSession:
         upstream = self.upstream
         if upstream is not None:
             if isinstance(exc, ConnectionResetError):
+                self.info.close_type = "RemoteReset"
                 upstream.close(True)
             else:
                 self._flush_upstream(upstream)
@@ -353,10 +354,16 @@ class TcpSession:
         if self.state == CLOSED:
             return
         if exc is not None:
-            self.info.flags |= flags.UPSTREAM_REMOTE_RESET
+            self._reset_by_upstream()
             self.close(True)
         else:
             self.close(False)
+
+    def _reset_by_upstream(self) -> None:
+        info = self.info
+        info.flags |= flags.UPSTREAM_REMOTE_RESET
+        info.close_type = "LocalReset"
+        info.upstream_close_type = "RemoteReset"
 
     # -- the kernel takes over -------------------------------------------------------------------
 
@@ -399,7 +406,7 @@ class TcpSession:
     def splice_over(self, upstream_failed: bool, local: bool) -> None:
         """From the pair: both ends are closed."""
         if upstream_failed:
-            self.info.flags |= flags.UPSTREAM_REMOTE_RESET
+            self._reset_by_upstream()
         upstream = self.upstream
         if upstream is not None:
             upstream.over(local)
@@ -451,19 +458,19 @@ class TcpSession:
         self.info.upstream_local_close_reason = reason
         self.close(False)
 
-    def close(self, reset: bool) -> None:
-        """Close both sides.  ``reset``: tell the client that this is no regular end."""
+    def close(self, by_reset: bool) -> None:
+        """Close both sides.  ``by_reset``: tell the client that this is no regular end."""
         if self.state == CLOSED:
             return
         spliced = self._spliced
         if spliced is not None:
-            spliced.close(reset)
+            spliced.close(by_reset)
             return
         upstream = self.upstream
         if upstream is not None:
             upstream.close(False)
-        if reset:
-            self.transport.abort()
+        if by_reset:
+            reset(self.transport)
         else:
             self.transport.close()
         self._retire()
@@ -570,12 +577,12 @@ class TcpUpstream:
         if self._link is not None:
             self._link.closed(local=local, active=True)
 
-    def close(self, reset: bool) -> None:
+    def close(self, by_reset: bool) -> None:
         if self._closing:
             return
         self._closing = True
-        if reset:
-            self.transport.abort()
+        if by_reset:
+            reset(self.transport)
         else:
             self.transport.close()
 

@@ -89,13 +89,15 @@ class _CloseReason(Unchecked):
 
 
 class _CloseType(Operator):
-    """How the connection ended, as far as is known while the stream is logged: normally."""
+    """How the connection ended, as far as is known while the stream is logged."""
 
     def __init__(self, upstream: bool) -> None:
         self._upstream = upstream
 
     def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
-        return None if self._upstream and info.upstream_connection_id < 0 else b"Normal"
+        if self._upstream:
+            return None if info.upstream_connection_id < 0 else info.upstream_close_type.encode()
+        return info.close_type.encode()
 
 
 class _Protocol(Operator):

@@ -77,6 +77,9 @@ class StreamInfo:
         self.local_close_reason: str = ""
         """Why we closed the downstream connection."""
         self.upstream_local_close_reason: str = ""
+        self.close_type: str = "Normal"
+        """How the downstream connection ended: ``Normal``, ``LocalReset``, ``RemoteReset``."""
+        self.upstream_close_type: str = "Normal"
 
         self.protocol: str = ""
         """``HTTP/1.1``; empty for TCP."""
