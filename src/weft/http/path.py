@@ -60,6 +60,7 @@ class PathPolicy:
         if b"#" in path:
             return REJECT, path
         outcome = FORWARD
+        received = path
         if self.escaped_slashes != KEEP and b"%" in path:
             bare, query = _split(path)
             if _ESCAPED_SLASH.search(bare) is not None:
@@ -71,7 +72,7 @@ class PathPolicy:
         if self.normalize:
             canonical = normalize(path)
             if canonical is None:
-                return REJECT, path
+                return REJECT, received
             path = canonical
         if self.merge and b"//" in path:
             path = merge_slashes(path)
