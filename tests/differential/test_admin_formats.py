@@ -259,7 +259,8 @@ def test_weft_renders_stats_as_envoy_does(both, counted, query):
     settings = stats_settings(message, Where.nowhere())
     request = stats_query(AdminRequest(method="GET", path="/stats", query=parse_query(query)))
     if request.format == "prometheus":
-        ours = prometheus_page(request, snapshot, interval, settings, TagExtractor(settings))
+        page = prometheus_page(request, snapshot, interval, settings, TagExtractor(settings))
+        ours = both.runner.run(page)
     else:
         ours = stats_page(request, snapshot, interval, settings)
 
@@ -312,7 +313,10 @@ def weft_page(both, path, method="GET"):
         ("/config_dump?name_regex=(", "GET"),
         ("/config_dump?resource=dynamic_listeners", "GET"),
         ("/config_dump?resource=static_clusters&mask=cluster.name", "GET"),
-        ("/config_dump?resource=static_clusters&name_regex=a.b&mask=cluster.name,cluster.circuit_breakers", "GET"),
+        (
+            "/config_dump?resource=static_clusters&name_regex=a.b&mask=cluster.name,cluster.circuit_breakers",
+            "GET",
+        ),
         ("/config_dump?resource=static_route_configs&mask=route_config.virtual_hosts", "GET"),
         ("/config_dump?resource=static_listeners&mask=listener.name", "GET"),
         ("//x/../ready", "GET"),

@@ -320,3 +320,24 @@ def test_a_histogram_of_percent_is_in_millionths(view):
     assert text(view, "/stats?filter=budget&histogram_buckets=detailed").startswith(
         "cluster.web.budget:\n  totals=0.25,0.01:1, 1.5,0.1:1\n  intervals=\n"
     )
+
+
+def test_the_loop_gets_its_turn_while_a_large_page_is_made(view):
+    view.stats = Snapshot()
+    view.stats.counters = {f"cluster.c{i}.stat_{j}": 1 for i in range(2_000) for j in range(3)}
+    turns = 0
+
+    async def tick():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        ticking = asyncio.create_task(tick())
+        answer = await Site(view).answer("GET", "/stats/prometheus")
+        ticking.cancel()
+        return answer
+
+    assert asyncio.run(main()).body.count("\n") == 6_003
+    assert turns > 10

@@ -1,5 +1,7 @@
 """``/stats/prometheus``: the text exposition format, names and labels as Envoy gives them."""
 
+import asyncio
+import functools
 import re
 from collections.abc import Iterator
 from typing import Final, TypeVar
@@ -8,6 +10,7 @@ from weft.proxy.admin.query import Answer, Refused
 from weft.proxy.admin.stats_page import StatsQuery, recent
 from weft.proxy.observe.histogram import Histogram
 from weft.proxy.observe.quantiles import (
+    BOUNDS,
     QUANTILES,
     approximate_sum,
     cumulative,
@@ -22,14 +25,17 @@ _ODD: Final = re.compile(r"[^a-zA-Z0-9_]")
 _Rows = list[tuple[str, Tags, T]]
 
 
-def prometheus_page(
+async def prometheus_page(
     query: StatsQuery,
     snapshot: Snapshot,
     interval: Snapshot | None,
     settings: StatsSettings,
     extractor: TagExtractor,
 ) -> Answer:
-    """A histogram is of all time, a summary of the last interval (as Envoy has it)."""
+    """A histogram is of all time, a summary of the last interval (as Envoy has it).
+
+    A thousand clusters make a hundred thousand lines: the loop gets its turn in between.
+    """
     if query.buckets in ("disjoint", "detailed"):
         raise Refused("unsupported prometheus histogram bucket mode")
     if query.buckets == "prometheusnative":
@@ -37,17 +43,21 @@ def prometheus_page(
     shown = query.select(snapshot)
     out: list[str] = []
     for stats, kind in ((shown.counters, "counter"), (shown.gauges, "gauge")):
-        for metric, rows in _grouped(stats, extractor):
+        for metric, rows in await _grouped(stats, extractor):
+            rows.sort(key=_row_parts)
             out.append(f"# TYPE {metric} {kind}\n")
             out.extend([f"{metric}{{{_labels(tags)}}} {value}\n" for _, tags, value in rows])
+            await _breathe(len(rows))
     if query.text_readouts:
-        for metric, texts in _grouped(shown.texts, extractor):
+        for metric, texts in await _grouped(shown.texts, extractor):
+            texts.sort(key=_row_parts)
             out.append(f"# TYPE {metric} gauge\n")
             out.extend(
                 [f"{metric}{{{_labels((*tags, ('text_value', text)))}}} 0\n" for _, tags, text in texts]
             )
     summary = query.buckets == "summary"
-    for metric, histograms in _grouped(shown.histograms, extractor):
+    for metric, histograms in await _grouped(shown.histograms, extractor):
+        histograms.sort(key=_row_parts)
         out.append(f"# TYPE {metric} {'summary' if summary else 'histogram'}\n")
         for name, tags, (unit, histogram) in histograms:
             scale = scale_of(unit)
@@ -59,19 +69,28 @@ def prometheus_page(
                 out.extend(_histogram(metric, labels, histogram, scale, settings.bounds(name)))
             out.append(f"{metric}_sum{{{labels}}} {approximate_sum(histogram, scale):.32g}\n")
             out.append(f"{metric}_count{{{labels}}} {histogram.count}\n")
+        await _breathe(len(histograms) * len(BOUNDS))
     return Answer(body="".join(out))
 
 
-def _grouped(stats: dict[str, T], extractor: TagExtractor) -> Iterator[tuple[str, _Rows[T]]]:
-    """(metric name, its rows), both in Envoy's order: part by part of the dotted names."""
+_BREATH: Final = 500
+"""Lines, about 3 ms, after which others are let in."""
+
+
+async def _breathe(lines: int) -> None:
+    if lines >= _BREATH:
+        await asyncio.sleep(0)
+
+
+async def _grouped(stats: dict[str, T], extractor: TagExtractor) -> list[tuple[str, _Rows[T]]]:
+    """(metric name, its rows), in Envoy's order: part by part of the dotted bare names."""
     groups: dict[str, _Rows[T]] = {}
-    for name, value in stats.items():
+    for number, (name, value) in enumerate(stats.items()):
         bare, tags = extractor.extract(name)
         groups.setdefault(bare, []).append((name, tags, value))
-    for bare in sorted(groups, key=_parts):
-        rows = groups[bare]
-        rows.sort(key=_row_parts)
-        yield "envoy_" + _ODD.sub("_", bare), rows
+        if number % _BREATH == 0:
+            await asyncio.sleep(0)
+    return [("envoy_" + _ODD.sub("_", bare), groups[bare]) for bare in sorted(groups, key=_parts)]
 
 
 def _parts(name: str) -> list[str]:
@@ -82,8 +101,14 @@ def _row_parts(row: tuple[str, Tags, object]) -> list[str]:
     return row[0].split(".")
 
 
+@functools.cache
+def _label(tag: str) -> str:
+    """Tags come from the configuration and are few."""
+    return _ODD.sub("_", tag)
+
+
 def _labels(tags: Tags) -> str:
-    return ",".join([f'{_ODD.sub("_", tag)}="{_escaped(value)}"' for tag, value in tags])
+    return ",".join([f'{_label(tag)}="{_escaped(value)}"' for tag, value in tags])
 
 
 def _escaped(value: str) -> str:

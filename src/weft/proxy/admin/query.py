@@ -1,6 +1,5 @@
 """The query of an admin request, and the answer to it."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
@@ -19,8 +18,6 @@ class Answer:
     body: bytes | str = b""
     status: int = 200
     content_type: str = TEXT
-    pieces: AsyncIterator[bytes] | None = None
-    """A body that is made as it is sent; ``body`` is then not used."""
 
 
 class Refused(Exception):

@@ -266,7 +266,7 @@ class Site:
             extractor = self._extractor = TagExtractor(settings)
             self._extractor_for = settings
         snapshot = settings.admit(await self._view.snapshot())
-        return prometheus_page(query, snapshot, await self._view.interval(), settings, extractor)
+        return await prometheus_page(query, snapshot, await self._view.interval(), settings, extractor)
 
     async def _recent_lookups(self, request: AdminRequest) -> Answer:
         if not self._lookups:

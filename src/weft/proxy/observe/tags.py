@@ -110,10 +110,9 @@ class TagExtractor:
                             self._shapes.clear()
                         shape = self._shapes[first, rest] = self._extract(f"{first}.{_HOLE}.{rest}")
                     bare, tags = shape
-                    return (
-                        bare.replace(_HOLE, second) if _HOLE in bare else bare,
-                        tuple((tag, second if value == _HOLE else value) for tag, value in tags),
-                    )
+                    if _HOLE in bare:
+                        bare = bare.replace(_HOLE, second)
+                    return bare, tuple([tag if tag[1] != _HOLE else (tag[0], second) for tag in tags])
         return self._extract(name)
 
     def _extract(self, name: str) -> tuple[str, Tags]:
