@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from weft.api.problems import Where
+from weft.proxy.address import NOWHERE
 from weft.proxy.observe import commands_http
 from weft.proxy.observe.commands import printable
 from weft.proxy.observe.commands_http import xfcc_value
@@ -210,6 +211,19 @@ def test_a_server_name_cannot_forge_lines(info, clock, name, printed):
     info.connection.server_name = name
 
     assert compiled("%REQUESTED_SERVER_NAME%").text(info, clock) == printed
+
+
+def test_a_host_that_could_not_be_reached(info, clock):
+    info.attempted_hosts = None
+    info.upstream_remote = info.upstream_local = NOWHERE
+    info.upstream_connection_id = -1
+
+    line = compiled(
+        "%UPSTREAM_HOST% %UPSTREAM_HOSTS_ATTEMPTED% %UPSTREAM_REMOTE_PORT% %UPSTREAM_CONNECTION_ID% "
+        "%UPSTREAM_CONNECTION_IDS_ATTEMPTED% %UPSTREAM_DETECTED_CLOSE_TYPE%"
+    ).text(info, clock)
+
+    assert line == "203.0.113.5:80 - - 0 - Normal"
 
 
 def test_failures_are_told_in_one_word(info, clock):

@@ -350,7 +350,7 @@ class _HostsAttempted(Operator):
         host = info.host
         attempted = info.attempted_hosts
         if not attempted:
-            if host is None:
+            if host is None or info.upstream_remote is NOWHERE:  # chosen, but no connection came to be
                 return None
             attempted = [host.address.text]
         if self._names and host is not None and host.hostname:
