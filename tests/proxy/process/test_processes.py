@@ -9,13 +9,11 @@ import json
 import os
 import signal
 import socket
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import bootstrap, cluster, eventually, gone, listener, refused  # noqa: E402
+from weft.testing.bootstraps import bootstrap, cluster, listener
+from weft.testing.process import eventually, refused
 
 QUICK_WATCHDOG = {"worker_watchdog": {"miss_timeout": "0.1s", "megamiss_timeout": "0.3s"}}
 
@@ -35,14 +33,14 @@ def test_it_serves_and_ends(start, upstream, tmp_path, workers):
     assert (tmp_path / "base").read_text() == "7"
     assert len(proxy.workers()) == (0 if workers == "1" else 2)
     assert proxy.end() == 0
-    assert proxy.process.stdout.read() == b""
+    assert proxy.output() == b""
     assert "Traceback" not in proxy.log
 
 
 def test_init_only_ends_by_itself(start):
     proxy = start(bootstrap(listener()), "--concurrency", "2", "--mode", "init_only")
 
-    assert proxy.process.wait(15) == 0
+    assert proxy.wait() == 0
 
 
 def test_an_address_that_is_taken(start):
@@ -52,7 +50,7 @@ def test_an_address_that_is_taken(start):
         config["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = port
         proxy = start(json.dumps(config), "--concurrency", "2")
 
-        assert proxy.process.wait(15) == 1
+        assert proxy.wait() == 1
         assert f"cannot bind '127.0.0.1:{port}': Address already in use" in proxy.log
 
 
@@ -153,7 +151,7 @@ def test_a_reload_touches_what_changed(start, upstream, workers):
     assert (proxy.port("web"), proxy.port("other")) == (web, other)
     assert {client.get() for client in bystanders} == {(200, "hello")}
     assert {proxy.get("/up") for _ in range(8)} == {(200, "upstream")}
-    assert {proxy.get(name="fresh") for _ in range(8)} == {(200, "fresh")}
+    assert {proxy.get(listener="fresh") for _ in range(8)} == {(200, "fresh")}
     eventually(lambda: refused(left), "the removed listener gone")
     stats = proxy.stats("listener_manager.")
     assert stats["listener_manager.listener_in_place_updated"] == 1
@@ -216,7 +214,7 @@ def test_sigterm_lets_a_request_end(start, upstream, workers):
         eventually(lambda: "DRAINING" in proxy.admin("/ready"), "draining")
 
         eventually(lambda: refused(port), "new connections refused")
-        eventually(lambda: gone(idle), "an idle connection closed")
+        eventually(idle.gone, "an idle connection closed")
         upstream.release.set()
         answer = b""
         while piece := busy.recv(65536):
@@ -224,7 +222,7 @@ def test_sigterm_lets_a_request_end(start, upstream, workers):
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert answer.endswith(b"upstream")
     assert b"connection: close" in answer
-    assert proxy.process.wait(15) == 0
+    assert proxy.wait() == 0
     idle.close()
 
 
@@ -240,7 +238,7 @@ def test_a_second_sigterm_ends_at_once(start, upstream, workers):
         proxy.logged("caught SIGTERM")
         proxy.signal(signal.SIGTERM)
 
-        assert proxy.process.wait(3) == 0  # the drain alone would take 5 s
+        assert proxy.wait(3) == 0  # the drain alone would take 5 s
         with contextlib.suppress(ConnectionResetError):
             assert busy.recv(100) == b""
 
@@ -250,7 +248,7 @@ def test_sigusr1_reopens_logs_everywhere(start, tmp_path, workers):
     log = tmp_path / "access.log"
     own = tmp_path / "own.log"
     proxy = start(
-        bootstrap(listener(access_log=log)),
+        bootstrap(listener(access_log=str(log))),
         *("--concurrency", workers, "--file-flush-interval-msec", "20", "--log-path", str(own)),
     ).ready()
     assert {proxy.get("/before") for _ in range(8)} == {(200, "hello")}
@@ -275,7 +273,7 @@ def test_workers_outlive_main_until_a_new_one_comes(start):
     with proxy.client() as client:
         assert client.get() == (200, "hello")
         proxy.signal(signal.SIGKILL)
-        proxy.process.wait()
+        proxy.wait()
 
         assert client.get() == (200, "hello")
     for _ in range(10):
@@ -322,4 +320,4 @@ def test_orders_of_the_admin_page_reach_the_workers(start):
     proxy.admin("/drain_listeners", "POST")
     eventually(lambda: refused(port), "no listener")
     proxy.admin("/quitquitquit", "POST")
-    assert proxy.process.wait(15) == 0
+    assert proxy.wait() == 0

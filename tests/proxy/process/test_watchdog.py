@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from weft.proxy.process.watchdog import Touches, Watched, WatchdogSettings, to_kill
+from weft.proxy.process.watchdog import Touches, WatchdogSettings, Watched, to_kill
 
 SETTINGS = WatchdogSettings(miss=0.2, megamiss=1.0)
 

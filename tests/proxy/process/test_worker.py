@@ -1,7 +1,6 @@
 """A worker on a loop with a virtual clock and a network in memory: as in production, but for the edges."""
 
 import asyncio
-import json
 import random
 
 import pytest
@@ -11,38 +10,10 @@ from weft.proxy.assemble import server_settings
 from weft.proxy.process.changes import changes
 from weft.proxy.process.options import Options
 from weft.proxy.process.worker import Worker
+from weft.testing.bootstraps import bootstrap, cluster, listener
 from weft.testing.peer import Client, Upstream
 
 GET = b"GET %s HTTP/1.1\r\nhost: a\r\n\r\n"
-
-
-def _config(*listeners, clusters=()):
-    return json.dumps({"static_resources": {"listeners": list(listeners), "clusters": list(clusters)}})
-
-
-def _listener(name, port, says="hello", *, bind=True, direction="UNSPECIFIED", up=""):
-    routes = [{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": says}}}]
-    if up:
-        routes.insert(0, {"match": {"prefix": "/up"}, "route": {"cluster": up, "timeout": "0s"}})
-    manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
-        "http_filters": [{"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
-    }  # fmt: skip
-    return {
-        "name": name,
-        "bind_to_port": bind,
-        "traffic_direction": direction,
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
-
-
-def _cluster(name, port):
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-    return {"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}}
 
 
 def _settings(text):
@@ -69,7 +40,7 @@ async def _ask(client, path=b"/"):
 
 
 async def test_a_drain_waits_for_what_is_under_way_and_no_longer():
-    worker = await _start(_config(_listener("web", 80, up="c"), clusters=[_cluster("c", 90)]))
+    worker = await _start(bootstrap(listener("web", port=80, upstream="c"), clusters=[cluster("c", 90)]))
     loop = asyncio.get_running_loop()
     async with await Upstream.listen("127.0.0.1", 90) as upstream:
         idle = await Client.connect("127.0.0.1", 80)
@@ -98,7 +69,7 @@ async def test_a_drain_waits_for_what_is_under_way_and_no_longer():
 
 
 async def test_a_drain_has_an_end():
-    worker = await _start(_config(_listener("web", 80, up="c"), clusters=[_cluster("c", 90)]))
+    worker = await _start(bootstrap(listener("web", port=80, upstream="c"), clusters=[cluster("c", 90)]))
     loop = asyncio.get_running_loop()
     async with await Upstream.listen("127.0.0.1", 90) as upstream:
         busy = await Client.connect("127.0.0.1", 80)
@@ -115,8 +86,8 @@ async def test_a_drain_has_an_end():
 
 
 async def test_a_changed_listener_keeps_its_place_and_a_stranger_is_not_touched():
-    before = _config(_listener("web", 80, "old"), _listener("other", 81), _listener("gone", 82))
-    after = _config(_listener("web", 80, "new"), _listener("other", 81), _listener("fresh", 83, "fresh"))
+    before = bootstrap(listener("web", port=80, says="old"), listener("other", port=81), listener("gone", port=82))
+    after = bootstrap(listener("web", port=80, says="new"), listener("other", port=81), listener("fresh", port=83, says="fresh"))
     worker = await _start(before)
     bystander = await Client.connect("127.0.0.1", 81)
     await _ask(bystander)
@@ -133,8 +104,8 @@ async def test_a_changed_listener_keeps_its_place_and_a_stranger_is_not_touched(
 
 
 async def test_clusters_come_before_and_go_after_the_listeners_that_need_them():
-    before = _config(_listener("web", 80, up="a"), clusters=[_cluster("a", 90)])
-    after = _config(_listener("web", 80, up="b"), clusters=[_cluster("b", 91)])
+    before = bootstrap(listener("web", port=80, upstream="a"), clusters=[cluster("a", 90)])
+    after = bootstrap(listener("web", port=80, upstream="b"), clusters=[cluster("b", 91)])
     worker = await _start(before)
     async with await Upstream.listen("127.0.0.1", 91) as second:
         await worker.apply(changes(_settings(before), _settings(after)), {})
@@ -148,7 +119,7 @@ async def test_clusters_come_before_and_go_after_the_listeners_that_need_them():
 
 
 async def test_a_failed_health_check_asks_connections_to_go():
-    worker = await _start(_config(_listener("web", 80)))
+    worker = await _start(bootstrap(listener("web", port=80)))
     old = await Client.connect("127.0.0.1", 80)
     await _ask(old)
     worker.fail_healthcheck(True)
@@ -176,8 +147,8 @@ async def test_a_failed_health_check_asks_connections_to_go():
     ],
 )  # fmt: skip
 async def test_listeners_are_drained_as_ordered(words, accepts, accepts_later):
-    listeners = (_listener("in", 80, direction="INBOUND"), _listener("out", 81, direction="OUTBOUND"))
-    worker = await _start(_config(*listeners), drain_time=30.0)
+    listeners = (listener("in", port=80, traffic_direction="INBOUND"), listener("out", port=81, traffic_direction="OUTBOUND"))
+    worker = await _start(bootstrap(*listeners), drain_time=30.0)
     worker.stop_listeners(**words)
     assert [listener.accepting for listener in worker.listeners.all()] == accepts
     await asyncio.sleep(31)
