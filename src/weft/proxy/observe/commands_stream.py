@@ -96,7 +96,7 @@ class _CloseType(Operator):
 
     def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
         if self._upstream:
-            return None if info.upstream_connection_id < 0 else info.upstream_close_type.encode()
+            return None if info.host is None else info.upstream_close_type.encode()
         return info.close_type.encode()
 
 
