@@ -4,8 +4,11 @@ import asyncio
 import json
 import socket
 import stat
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from weft.proxy.address import Address
 from weft.proxy.admin import server
@@ -301,3 +304,100 @@ def test_the_server_counts_itself(view):
     }
     assert not any(snapshot.gauges.values())
     assert snapshot.histograms["http.admin.downstream_rq_time"][1].count == 2
+
+
+CONVERSATION = (
+    get("/ready")
+    + get(
+        "/runtime_modify",
+        method="POST",
+        headers="content-type: application/x-www-form-urlencoded\r\ncontent-length: 3\r\n",
+    )
+    + b"a=1"
+    + get(
+        "/runtime_modify",
+        method="POST",
+        headers="content-type: application/x-www-form-urlencoded\r\ntransfer-encoding: chunked\r\n",
+    )
+    + b"3\r\nb=2\r\n0\r\n\r\n"
+    + get("/nope", method="HEAD")
+    + get("/hot_restart_version")
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, len(CONVERSATION)), max_size=8))
+def test_however_the_bytes_are_cut_the_answers_are_the_same(view, cuts):
+    ends = [*sorted(cuts), len(CONVERSATION)]
+    pieces = [CONVERSATION[start:end] for start, end in zip([0, *ends], ends, strict=False) if start < end]
+
+    whole = b"".join(talk(view, CONVERSATION))
+    view.orders.clear()
+    assert b"".join(talk(view, *pieces)) == whole
+    assert view.orders == [("runtime", {"a": "1"}), ("runtime", {"b": "2"})]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from(
+                [b"GET ", b"/stats?filter=", b" HTTP/1.1\r\n", b"host: a\r\n", b"\r\n", b"\0", b"%zz", b"("]
+            ),
+        ),
+        max_size=12,
+    )
+)
+def test_no_bytes_are_a_bug(view, caplog, pieces):
+    talk(view, b"".join(pieces), server.HEAD_TIMEOUT + 1)
+
+    assert "a bug" not in caplog.text
+    assert view.orders == []
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from(
+        [
+            "/",
+            "/help",
+            "/stats",
+            "/stats/prometheus",
+            "/clusters",
+            "/listeners",
+            "/certs",
+            "/init_dump",
+            "/x",
+            "/runtime",
+        ]
+    ),
+    query=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    "usedonly",
+                    "filter",
+                    "invert_filter",
+                    "format",
+                    "type",
+                    "histogram_buckets",
+                    "text_readouts",
+                    "mask",
+                    "resource",
+                ]
+            ),
+            st.one_of(
+                st.text(max_size=6),
+                st.sampled_from(["json", "html", "Gauges", "detailed", "cumulative", "(", "%", "a|b"]),
+            ),
+        ),
+        max_size=4,
+    ),
+)
+def test_no_query_is_a_bug(view, caplog, path, query):
+    target = path + "?" + "&".join(f"{name}={quote(value)}" for name, value in query)
+    received = talk(view, get(target, close=True))
+
+    assert received[0].split()[1] in (b"200", b"400", b"404")
+    assert "a bug" not in caplog.text

@@ -39,6 +39,7 @@ def view(view):
         "cluster.web.upstream_rq_503": 3,
         "cluster.web.upstream_rq_5xx": 3,
         "cluster.web.upstream_cx_total": 3,
+        "cluster.web.membership_change": 1,
         "cluster.web.upstream_cx_overflow": 0,
         "cluster.a-b.upstream_cx_total": 0,
         "cluster.a.upstream_cx_total": 1,
@@ -70,6 +71,7 @@ def test_text(view):
         "cluster.a-b.upstream_cx_active: 0\n"
         "cluster.a-b.upstream_cx_total: 0\n"
         "cluster.a.upstream_cx_total: 1\n"
+        "cluster.web.membership_change: 1\n"
         "cluster.web.membership_total: 0\n"
         "cluster.web.upstream_cx_active: 0\n"
         "cluster.web.upstream_cx_overflow: 0\n"
@@ -95,6 +97,7 @@ def test_usedonly(view):
     assert names == [
         "cluster_manager.cds.version_text",
         "cluster.a.upstream_cx_total",
+        "cluster.web.membership_change",
         "cluster.web.membership_total",
         "cluster.web.upstream_cx_active",
         "cluster.web.upstream_cx_total",
@@ -231,6 +234,8 @@ def test_prometheus(view):
     )
 
     assert text(view, "/stats/prometheus?text_readouts") == (
+        "# TYPE envoy_cluster_membership_change counter\n"
+        'envoy_cluster_membership_change{envoy_cluster_name="web"} 1\n'
         "# TYPE envoy_cluster_upstream_cx_overflow counter\n"
         'envoy_cluster_upstream_cx_overflow{envoy_cluster_name="web"} 0\n'
         "# TYPE envoy_cluster_upstream_cx_total counter\n"
