@@ -89,6 +89,8 @@ class RequestHead:
         self.headers = headers
         """Without ``host`` and ``transfer-encoding``."""
         self.end: int = end
+        self.header_bytes: int = 0
+        """Names, values and three bytes a field, as Envoy counts."""
         self.host: bytes | None = None
         self.length: int = 0
         """Body bytes; -1 for chunked."""
@@ -107,6 +109,8 @@ class ResponseHead:
         self.headers = headers
         """Without ``transfer-encoding``; ``content-length`` stays, it describes the resource."""
         self.end: int = end
+        self.header_bytes: int = 0
+        """Names, values and three bytes a field, as Envoy counts."""
         self.length: int = -2
         """Body bytes; -1 chunked; -2 until the connection closes."""
         self.keep_alive: bool = True
@@ -275,6 +279,7 @@ def _request(lines: list[bytes], start: int, end: int, options: Http1Options) ->
         minor = _request_line(words, options)
     headers = _fields(lines, options)
     head = RequestHead(words[0], words[1], minor, headers, end)
+    head.header_bytes = end - start - len(lines[0]) - 3 - len(lines)
     if minor == 0:
         head.keep_alive = False
     if headers.mask & _ODD:
@@ -385,7 +390,7 @@ def parse_response(data: bytes, start: int, options: Http1Options) -> ResponseHe
     stop = data.find(b"\r\n\r\n", start)
     if stop >= 0 and stop - start <= options.max_head:
         try:
-            return _response(data[start:stop].split(b"\r\n"), stop + 4, options)
+            return _response(data[start:stop].split(b"\r\n"), start, stop + 4, options)
         except _NotPlain:
             pass
     end = head_end(data, start)
@@ -400,14 +405,14 @@ def parse_response(data: bytes, start: int, options: Http1Options) -> ResponseHe
         return None
     if end - start > options.max_head:
         raise _too_large("headers_too_large")
-    return _response(_head_lines(data, start, end), end, options)
+    return _response(_head_lines(data, start, end), start, end, options)
 
 
 _STATUS_SEEN: Final[dict[bytes, int]] = {}
 """Status line -> minor version * 1000 + status."""
 
 
-def _response(lines: list[bytes], end: int, options: Http1Options) -> ResponseHead:
+def _response(lines: list[bytes], start: int, end: int, options: Http1Options) -> ResponseHead:
     first = lines[0]
     known = _STATUS_SEEN.get(first, -1)
     if known < 0:
@@ -416,6 +421,7 @@ def _response(lines: list[bytes], end: int, options: Http1Options) -> ResponseHe
             _STATUS_SEEN[first] = known
     headers = _fields(lines, options)
     head = ResponseHead(known % 1000, known // 1000, headers, end)
+    head.header_bytes = end - start - len(first) - 3 - len(lines)
     if known < 1000:
         head.keep_alive = False
     if headers.mask & (CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION):

@@ -58,12 +58,16 @@ class Request:
 class Response:
     """The head of a response, and its body when the proxy itself made it."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "header_bytes", "headers", "status", "wire_bytes")
 
     def __init__(self, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
         self.status: int = status
         self.body = body
         self.headers = Headers() if headers is None else headers
+        self.header_bytes: int = 0
+        """Of the header fields as received, as Envoy counts them; 0 when made here."""
+        self.wire_bytes: int = 0
+        """Of the whole head as received."""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of ``name`` (lower-case); ``:status`` is resolved."""

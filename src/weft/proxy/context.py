@@ -30,6 +30,17 @@ class Identity:
     metadata: dict[str, object] = field(default_factory=dict)
 
 
+class ConnectionNumbers:
+    """Numbers of connections, downstream and upstream alike, unique in a worker."""
+
+    def __init__(self) -> None:
+        self.last: int = -1
+
+    def next(self) -> int:
+        self.last += 1
+        return self.last
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
     """One per worker."""
@@ -43,5 +54,6 @@ class WorkerContext:
     clusters: "Clusters"
     log_files: "LogFiles"
     identity: Identity = Identity()
+    numbers: ConnectionNumbers = field(default_factory=ConnectionNumbers)
     index: int = 0
     """Number of this worker, from 0."""

@@ -94,6 +94,7 @@ class Router:
                 action.cluster_not_found_status, b"", flags.NO_CLUSTER_FOUND, "cluster_not_found"
             )
             return
+        stream.cluster = cluster
         headers = request.headers
         timeout = action.timeout
         if self.envoy_headers:
@@ -199,8 +200,8 @@ class Attempt(ResponseReader):
             stream.downstream.request_awaited(stream, self.timeout)
         writer = self.writer
         if writer is not None:
-            stream.upstream_wire_sent += len(data)
             writer.send_data(data, end)
+            stream.upstream_wire_sent = writer.wire_sent
             if end:
                 stream.last_upstream_sent = self.router.manager.clock.current
             return
@@ -246,6 +247,8 @@ class Attempt(ResponseReader):
         data = b"" if not waiting else waiting[0] if len(waiting) == 1 else b"".join(waiting)
         end = self._waiting_end
         writer.send(stream.head, data, end, stream.upgrade)
+        stream.upstream_header_sent = writer.header_sent
+        stream.upstream_wire_sent = writer.wire_sent
         if self._trailers is not None:
             writer.send_trailers(self._trailers)
             end = True
@@ -303,7 +306,8 @@ class Attempt(ResponseReader):
             self._complete(now)
         elif stream.downstream.client_is_slow():
             self.client_blocked()
-        stream.upstream_wire_received += len(data)
+        stream.upstream_header_received = response.header_bytes
+        stream.upstream_wire_received = response.wire_bytes + len(data)
         stream.respond(response, data, end)
 
     def on_data(self, data: bytes, end: bool, now: float) -> None:

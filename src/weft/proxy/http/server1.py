@@ -54,6 +54,8 @@ _CLOSE: Final = Field(b"connection", b"close")
 _KEEP_ALIVE: Final = Field(b"connection", b"keep-alive")
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n\r\n"
 _NO_BODY: Final = b"content-length: 0\r\n\r\n"
+DRAIN_GRACE: Final = 1.0
+"""Seconds that an idle connection is kept when it is asked to end."""
 _SMALL: Final = 16 * 1024
 """Bytes: what is smaller is joined into one write."""
 
@@ -130,6 +132,9 @@ class ServerConnection(Downstream):
                 stream.timed_out()
         elif purpose == IDLE:
             if stream is None and not self._closed:
+                if self._draining:
+                    self.connection.close("draining")
+                    return
                 manager.stats.downstream_cx_idle_timeout += 1
                 self.connection.close("idle_timeout")
         elif purpose == STREAM_IDLE:
@@ -275,6 +280,7 @@ class ServerConnection(Downstream):
         manager.began(stream)
         pos = head.end
         stream.wire_received = pos
+        stream.header_received = head.header_bytes
         self._disarm(IDLE)
         self._disarm(REQUEST_HEADERS)
         if stream.idle_timeout:
@@ -480,20 +486,23 @@ class ServerConnection(Downstream):
         elif self._http10 and status != 101:
             headers.put(_KEEP_ALIVE)
             fields = headers.fields
-        parts = [status_line(status)]
+        first = status_line(status)
+        parts = [first]
         parts.extend([field.wire for field in fields])
         parts.append(tail)
+        out = b"".join(parts)
+        stream.header_sent = len(out) - len(first) - 2
         if data and not no_body:
             if self._body_chunked:
-                parts.append(chunk(data))
+                out += chunk(data)
                 if end:
-                    parts.append(b"0\r\n\r\n")
+                    out += b"0\r\n\r\n"
             elif len(data) < _SMALL:
-                parts.append(data)
+                out += data
             else:
-                self._write(b"".join(parts), stream)
-                parts = [data]
-        self._write(parts[0] if len(parts) == 1 else b"".join(parts), stream)
+                self._write(out, stream)
+                out = data
+        self._write(out, stream)
         if not stream.first_downstream_sent:
             stream.first_downstream_sent = manager.clock.current
         if end:
@@ -635,10 +644,14 @@ class ServerConnection(Downstream):
         return self._paused_for_client
 
     def drain(self) -> None:
-        """Close as soon as nothing is under way: now, or after the response of the stream."""
+        """Close after the response of the stream or, when nothing is under way, soon.
+
+        Not at once: the next request may be on its way, and the client that sent it would see a
+        broken connection.  If it comes it is answered, and told that the connection closes.
+        """
         self._draining = True
         if self.stream is None and not self._closed and not self._rest and self._state != CLOSING:
-            self.connection.close("draining")
+            self._arm(IDLE, self.manager.clock.now() + DRAIN_GRACE)
 
 
 _REASON_BODY: Final[dict[int, bytes]] = {

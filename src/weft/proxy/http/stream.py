@@ -122,7 +122,10 @@ class Stream(StreamInfo):
         route = manager.route_table.find(self.head, self, self.random, manager.runtime)
         self.route = route
         if route is not None:
-            self.virtual_host = route.virtual_host
+            virtual_host = route.virtual_host
+            self.virtual_host = virtual_host
+            if virtual_host.virtual_clusters:
+                self.virtual_cluster = virtual_host.virtual_cluster(self.head)
             action = route.action
             if isinstance(action, Forward) and action.has_stream_times:
                 self._route_times(action)

@@ -66,7 +66,7 @@ class AcceptedConnection(Accepted):
         listener = self.listener
         if not listener.admit():
             self.state = OVER
-            transport.abort()
+            transport.close()
             return
         self.info = listener.describe(transport)
         if listener.filters:
@@ -177,7 +177,7 @@ class AcceptedConnection(Accepted):
         if self.buffer:
             reset(self.transport)  # as from whoever closes a socket with unread bytes
         else:
-            self.transport.abort()
+            self.transport.close()
 
     # -- the filter chain ------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class AcceptedConnection(Accepted):
                 self.listener = other
                 if not other.admit():
                     self.state = OVER
-                    self.transport.abort()
+                    self.transport.close()
                     return
                 other.name_in(self.info)
                 if other.filters:
@@ -230,7 +230,7 @@ class AcceptedConnection(Accepted):
             chain.carry(connection, data)
         except Exception:
             _LOG.exception("a network filter failed; the connection from %s is closed", info.remote.text)
-            transport.abort()
+            transport.close()
 
     def _gone(self) -> None:
         """The connection is over: take it out of all counts."""

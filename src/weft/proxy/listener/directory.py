@@ -64,7 +64,6 @@ class Listeners:
         self._by_name: dict[str, Listener] = {}
         self._by_address: dict[str, Listener] = {}
         self._draining: list[ListenerDrain] = []
-        self._number = 0
         self._mine = 0
         """Connections of this worker that count towards the global limit."""
         self._all = global_connections
@@ -205,11 +204,6 @@ class Listeners:
         )
 
     # -- for connections -------------------------------------------------------------------------
-
-    def next_number(self) -> int:
-        """A number for a new connection, unique in this worker."""
-        self._number += 1
-        return self._number
 
     def has_room(self) -> bool:
         """Below the global limit, and below what the worker has descriptors for."""

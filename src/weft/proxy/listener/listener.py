@@ -222,7 +222,7 @@ class Listener:
         local = self._fixed_local
         if local is None:
             local = self._local_of(transport.get_extra_info("sockname"))
-        info = ConnectionInfo(self._listeners.next_number(), self.context.clock.now(), remote, local)
+        info = ConnectionInfo(self.context.numbers.next(), self.context.clock.now(), remote, local)
         self.name_in(info)
         return info
 

@@ -61,6 +61,8 @@ class UpstreamConnection(RequestWriter):
         self.id: int = id
         self.local: Address = NOWHERE
         self.protocol: str = "HTTP/1.1"
+        self.header_sent: int = 0
+        self.wire_sent: int = 0
         self.link: Link | None = None
         self.transport: asyncio.Transport | None = None
         self.requests: int = 0
@@ -188,17 +190,20 @@ class UpstreamConnection(RequestWriter):
         else:
             self._request_chunked = True
             parts.append(b"transfer-encoding: chunked\r\n\r\n")
+        out = b"".join(parts)
+        self.wire_sent = 0
+        self.header_sent = len(out) - len(request.method) - len(request.path) - 14
         if data:
             if self._request_chunked:
-                parts.append(chunk(data))
+                out += chunk(data)
                 if end:
-                    parts.append(b"0\r\n\r\n")
+                    out += b"0\r\n\r\n"
             elif len(data) < _SMALL:
-                parts.append(data)
+                out += data
             else:
-                self._write(b"".join(parts))
-                parts = [data]
-        self._write(b"".join(parts))
+                self._write(out)
+                out = data
+        self._write(out)
         if end:
             self._request_over()
 
@@ -219,6 +224,7 @@ class UpstreamConnection(RequestWriter):
         self._request_over()
 
     def _write(self, data: bytes) -> None:
+        self.wire_sent += len(data)
         self.pool.stats.upstream_cx_tx_bytes_total += len(data)
         if self.transport is not None:
             self.transport.write(data)
@@ -272,6 +278,8 @@ class UpstreamConnection(RequestWriter):
         if reader is None:
             return
         response = Response(head.status, b"", head.headers)
+        response.header_bytes = head.header_bytes
+        response.wire_bytes = head.end
         status = head.status
         length = head.length
         size = len(data)

@@ -36,16 +36,6 @@ _RESETS: Final = {
 }
 
 
-class _Serial:
-    """Numbers of upstream connections, per worker (``%UPSTREAM_CONNECTION_ID%``)."""
-
-    def __init__(self) -> None:
-        self.next: int = 0
-
-
-_SERIAL: Final = _Serial()
-
-
 class Http1Pool:
     def __init__(self, context: WorkerContext, cluster: "Cluster", host: Host, priority: int) -> None:
         self.context = context
@@ -109,9 +99,7 @@ class Http1Pool:
         self.cluster.stats.upstream_rq_pending_active -= 1
 
     def _connect(self) -> None:
-        serial = _SERIAL.next
-        _SERIAL.next = serial + 1
-        connection = UpstreamConnection(self, serial)
+        connection = UpstreamConnection(self, self.context.numbers.next())
         self.connections.add(connection)
         self.connecting += 1
         self.cluster.stats.upstream_cx_http1_total += 1

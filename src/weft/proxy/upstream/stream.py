@@ -54,6 +54,10 @@ class RequestWriter:
     id: int
     local: Address
     protocol: str
+    header_sent: int
+    """Bytes of the header fields of the request under way, on the wire."""
+    wire_sent: int
+    """Bytes written for the request under way."""
 
     def send(self, request: Request, data: bytes, end: bool, upgrade: bool) -> None:
         """The head and, when ``data`` or ``end`` say so, (a part of) the body."""
