@@ -5,9 +5,9 @@ import errno
 
 import pytest
 
+from weft.proxy.address import Address
 from weft.proxy.upstream.connect import CONNECTED, OVER, Failure, Reason, connect_host, failure_of
 from weft.proxy.upstream.directory import Clusters
-from weft.proxy.upstream.host import NO_LOCALITY, Host
 from weft.testing import VirtualLoop, run
 
 
@@ -155,17 +155,16 @@ def test_a_connection_is_counted_from_start_to_end(loop_kit):
             "10.0.0.1",
             OSError(errno.EADDRNOTAVAIL, "error while attempting to bind on address ('1.2.3.4', 0)"),
             Reason.LOCAL,
-            "failed to bind to the source address: Cannot assign requested address",
+            "failed to bind to 1.2.3.4:0: Cannot assign requested address",
             id="bind",
         ),
     ],
 )
-def test_failures_in_envoys_words(kit, address, error, reason, text):
-    host = Host(
-        kit.settings(kit.locality(address)).assignment.localities[0].endpoints[0].address, "", 0, NO_LOCALITY
-    )
+def test_failures_in_envoys_words(address, error, reason, text):
+    where = Address(path=address) if address.startswith("/") else Address(address, 80)
+    source = Address("1.2.3.4") if reason is Reason.LOCAL else None
 
-    assert failure_of(error, host) == Failure(reason, text)
+    assert failure_of(error, where, source) == Failure(reason, text)
 
 
 def test_a_refused_connection_leaves_nothing_behind(loop_kit):
@@ -183,6 +182,26 @@ def test_a_refused_connection_leaves_nothing_behind(loop_kit):
         assert one.cluster.stats.upstream_cx_length_ms.count == 1
 
     run(main, loop=loop_kit.loop)
+
+
+def test_a_source_address_that_is_not_ours(loop_kit):
+    loop = loop_kit.loop
+    loop.network.failures["10.0.0.1", 80] = OSError(errno.EADDRNOTAVAIL, "x")
+
+    async def main():
+        one = Try(
+            loop_kit, upstream_bind_config={"source_address": {"address": "203.0.113.1", "port_value": 0}}
+        )
+        await asyncio.sleep(0.1)
+        (failure,) = one.failures
+        assert failure == Failure(
+            Reason.LOCAL, "failed to bind to 203.0.113.1:0: Cannot assign requested address"
+        )
+        assert failure.reset_reason == "local connection failure"
+        assert one.stats() == {"total": 1, "connect_fail": 1, "destroy": 1, "destroy_local": 1}
+        assert one.cluster.stats.bind_errors == 1
+
+    run(main, loop=loop)
 
 
 def test_the_connect_timeout(loop_kit):

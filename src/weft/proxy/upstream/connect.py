@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from weft.proxy.address import Address
 from weft.proxy.context import WorkerContext
 from weft.proxy.deadlines import Deadline
 from weft.proxy.upstream.host import Host
@@ -181,11 +182,11 @@ class Link(Deadline):
         stats = self.cluster.stats
         stats.upstream_cx_connect_fail += 1
         self.host.stats.cx_connect_fail += 1
-        if failure.reason is Reason.TIMEOUT:
+        if failure is TIMED_OUT:
             stats.upstream_cx_connect_timeout += 1
         elif failure.reason is Reason.LOCAL:
             stats.bind_errors += 1
-        self.closed(local=failure.reason is Reason.TIMEOUT)
+        self.closed(local=failure is TIMED_OUT or failure.reason is Reason.LOCAL)
         self._on_failure(failure)
 
     async def _connect(self) -> None:
@@ -203,7 +204,8 @@ class Link(Deadline):
                 transport, _ = await self._connect_bound(bind)
         except OSError as error:
             if self.state == CONNECTING:
-                self._fail(failure_of(error, self.host))
+                source = bind.source_for(address) if bind is not None and address.is_ip else None
+                self._fail(failure_of(error, address, source))
             return
         finally:
             self._task = None
@@ -222,13 +224,14 @@ class Link(Deadline):
         sock = socket.socket(socket.AF_INET6 if address.is_v6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for option in bind.socket_options:
                 sock.setsockopt(option.level, option.name, option.value)
             if source is not None:
                 try:
                     sock.bind((source.ip, source.port))
                 except OSError as error:
-                    raise BindError(error.errno, os.strerror(error.errno or 0)) from error
+                    raise OSError(error.errno, f"{_BIND} {source.text}") from error
             await loop.sock_connect(sock, (address.ip, address.port))
             return await loop.create_connection(self._protocol_factory, sock=sock)
         except BaseException:
@@ -236,33 +239,30 @@ class Link(Deadline):
             raise
 
 
-class BindError(OSError):
-    """The source address of ``upstream_bind_config`` cannot be bound."""
-
-
+_BIND: Final = "error while attempting to bind on address"
+"""How the loops, and we, say that it is the source address that cannot be used."""
 _DELAYED: Final = frozenset(
     (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET, errno.ECONNABORTED)
 )
 """What the network answers later; everything else the kernel says at once."""
 
 
-def failure_of(error: OSError, host: Host) -> Failure:
-    """From what the loop raised to why, in Envoy's words."""
+def failure_of(error: OSError, address: Address, source: Address | None = None) -> Failure:
+    """From what the loop raised to why, in Envoy's words.  ``source``: the address we were to bind."""
     number = error.errno or 0
     text = os.strerror(number) if number else str(error)
-    if isinstance(error, BindError) or "bind on address" in str(error):
-        return Failure(Reason.LOCAL, f"failed to bind to the source address: {text}")
+    if source is not None and (number == errno.EADDRNOTAVAIL or _BIND in str(error)):
+        # uvloop finds out only when it connects.
+        return Failure(Reason.LOCAL, f"failed to bind to {source.text}: {text}")
     if number == errno.ECONNREFUSED:
         reason = Reason.REFUSED
     elif number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN):
         reason = Reason.UNREACHABLE
-    elif number == errno.ETIMEDOUT:
-        reason = Reason.TIMEOUT
     else:
         reason = Reason.OTHER
-    if host.address.is_ip and number in _DELAYED:
+    if address.is_ip and number in _DELAYED:
         return Failure(reason, f"delayed connect error: {text}")
-    return Failure(reason, f"immediate connect error: {text}|remote address:{host.address.text}")
+    return Failure(reason, f"immediate connect error: {text}|remote address:{address.text}")
 
 
 def _milliseconds(seconds: float) -> int:

@@ -46,7 +46,10 @@ class EndpointSettings:
     @property
     def address(self) -> Address:
         """Where it is, if ``name`` is an IP address."""
-        return Address(path=self.path) if self.path else Address(plain_ip(self.name) or self.name, self.port)
+        if self.path:
+            return Address(path=self.path)
+        # IPv4 has one way of writing; IPv6 is brought to its shortest.
+        return Address(plain_ip(self.name) if ":" in self.name else self.name, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
