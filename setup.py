@@ -18,6 +18,7 @@ SCHEMA = SOURCE / "weft" / "api" / "schema.bin"
 
 COMPILED = [
     "weft/http/headers.py",
+    "weft/http/joined.py",
     "weft/http/message.py",
     "weft/http/path.py",
     "weft/codec/*.py",
@@ -26,6 +27,8 @@ COMPILED = [
     "weft/proxy/deadlines.py",
     "weft/proxy/runtime.py",
     "weft/proxy/matchers.py",
+    "weft/proxy/regex.py",
+    "weft/proxy/value_matchers.py",
     "weft/proxy/observe/stats.py",
     "weft/proxy/observe/histogram.py",
     "weft/proxy/observe/stream_info.py",

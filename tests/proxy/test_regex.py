@@ -15,7 +15,7 @@ from weft.proxy.regex import REGEX_LIMITS, Regex, Substitution
     ("[a-z]{300}", "RE2 program size of 304 > max program size of 100"),
 ])  # fmt: skip
 def test_what_re2_refuses(pattern, reason, capfd):
-    with pytest.raises(ValueError, match="^") as caught:
+    with pytest.raises(ValueError) as caught:
         Regex(pattern)
 
     assert reason in str(caught.value)

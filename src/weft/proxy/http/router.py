@@ -115,20 +115,20 @@ class Router:
         stream.original_path = request.path
         route = stream.route
         assert route is not None
+        if target.host_rewrite:
+            request.authority = target.host_rewrite
         target_rules = target.request_headers
         if target_rules is not None:
             target_rules.apply(headers, stream, manager.clock)
         if route.request_headers is not None:
             route.request_headers.apply(headers, stream, manager.clock)
         action.rewrite(request, stream, manager.clock, original_path=self.envoy_headers)
-        if target.host_rewrite:
-            action.replace_host(request, target.host_rewrite)
         if host is None:
             cluster.stats.count_response(503, False)
             stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
             return
         if action.auto_host_rewrite and host.hostname:
-            action.replace_host(request, host.hostname.encode())
+            action.replace_host(request, host.hostname.encode(), self.envoy_headers)
         stream.host = host
         stream.attempts = 1
         attempt = Attempt(self, stream, cluster, host, pool_of(context, cluster, host, action.priority), timeout)
