@@ -191,6 +191,21 @@ def test_health_moves_picks_after_rebalance(kit):
     play(kit, main, localities=[kit.locality("10.0.0.1", "10.0.0.2", "10.0.0.3")])
 
 
+def test_a_host_has_a_limit_of_its_own(kit):
+    async def main(cluster, context, loop):
+        one, two = cluster.hosts
+        one.stats.cx_active = 1
+        assert not cluster.can_connect(one)
+        assert cluster.can_connect(two)
+        assert cluster.can_connect(one, 1), "limits are by priority"
+        for _ in range(3):
+            cluster.limits[0].connection_began()
+        assert not cluster.can_connect(two)
+
+    breakers = {"thresholds": [{"max_connections": 3}], "per_host_thresholds": [{"max_connections": 1}]}
+    play(kit, main, localities=[kit.locality("10.0.0.1", "10.0.0.2")], circuit_breakers=breakers)
+
+
 # -- STRICT_DNS -----------------------------------------------------------------------------------------------
 
 DNS = {"type": "STRICT_DNS", "dns_lookup_family": "V4_ONLY"}

@@ -71,6 +71,11 @@ class Cluster:
             self.stats.upstream_cx_none_healthy += 1
         return host
 
+    def can_connect(self, host: Host, priority: int = 0) -> bool:
+        """Whether one more connection to ``host`` is within the limits of the cluster and of a host."""
+        limits = self.limits[priority]
+        return limits.can_connect() and host.stats.cx_active < limits.thresholds.max_host_connections
+
     def update(self, settings: ClusterSettings) -> None:
         """Take changed settings of the same name; connections made by the old ones finish and close."""
         old, self.settings = self.settings, settings
