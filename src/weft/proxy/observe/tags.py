@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import re2
-
 from weft.api.problems import Where
+from weft.proxy import matchers
 from weft.proxy.observe.quantiles import BOUNDS
 from weft.proxy.observe.stats import Snapshot
 
@@ -236,37 +235,5 @@ def _nothing(name: str) -> bool:
 
 def string_matcher(message: Any, where: Where) -> Matches:
     """From ``envoy.type.matcher.v3.StringMatcher``, over text."""
-    which = message.WhichOneof("match_pattern")
-    fold = message.ignore_case
-    if which in ("exact", "prefix", "suffix", "contains"):
-        wanted: str = getattr(message, which)
-        return _text_matcher(which, wanted.lower() if fold else wanted, fold)
-    if which == "safe_regex":
-        if fold:
-            where.field("ignore_case").problem("ignore_case has no effect for safe_regex.")
-        try:
-            compiled: Any = re2.compile(message.safe_regex.regex)
-        except re2.error as error:
-            where.field("safe_regex").field("regex").problem(f"not a regular expression: {_reason(error)}")
-            return _nothing
-        return lambda text: compiled.fullmatch(text) is not None
-    if which is not None:
-        where.field(which).problem(f"not supported yet: string matcher '{which}'")
-    return _nothing
-
-
-def _text_matcher(which: str, wanted: str, fold: bool) -> Matches:
-    if which == "exact":
-        plain: Matches = wanted.__eq__
-    elif which == "prefix":
-        plain = lambda text: text.startswith(wanted)  # noqa: E731
-    elif which == "suffix":
-        plain = lambda text: text.endswith(wanted)  # noqa: E731
-    else:
-        plain = lambda text: wanted in text  # noqa: E731
-    return (lambda text: plain(text.lower())) if fold else plain
-
-
-def _reason(error: Exception) -> str:
-    first = error.args[0] if error.args else str(error)
-    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+    matcher = matchers.string_matcher(message, where)
+    return lambda text: matcher.matches(text.encode("utf-8", "replace"))
