@@ -21,8 +21,10 @@ from weft.proxy.observe.access_log import AccessLogSettings, access_logs
 from weft.proxy.observe.logging import json_log_format
 from weft.proxy.observe.tags import Matches, StatsSettings, TagSpec, stats_settings, string_matcher
 from weft.proxy.process.options import Options
-from weft.proxy.process.runtime_layers import RuntimeLayer, runtime_layers
+from weft.proxy.process.runtime_layers import RuntimeLayer, merged, runtime_layers
 from weft.proxy.process.watchdog import WATCHDOG, WatchdogSettings, watchdog_settings
+from weft.proxy.regex import DEFAULT_PROGRAM_SIZE, REGEX_LIMITS
+from weft.proxy.runtime import Runtime
 from weft.proxy.upstream.settings import ClusterSettings, cluster_settings
 
 
@@ -77,6 +79,9 @@ def server_settings(bootstrap: Any, where: Where, options: Options | None = None
     options = options or Options()
     identity = options.identity(identity_of(bootstrap.node))
     static = where.field("static_resources")
+    runtime = _runtime(bootstrap, where, identity)
+    limit = Runtime(merged(runtime, {})).integer("re2.max_program_size.error_level", DEFAULT_PROGRAM_SIZE)
+    REGEX_LIMITS.max_program_size = limit  # before anything with a pattern is read
     clusters = _clusters(bootstrap, static.field("clusters"))
     listeners = _listeners(bootstrap, static.field("listeners"))
     names = {cluster.name for cluster in bootstrap.static_resources.clusters}
@@ -99,7 +104,7 @@ def server_settings(bootstrap: Any, where: Where, options: Options | None = None
         admin=_admin(bootstrap, where),
         listeners=listeners,
         clusters=clusters,
-        runtime=_runtime(bootstrap, where, identity),
+        runtime=runtime,
         stats=_stats(bootstrap, where, options),
         stats_flush_interval=interval,
         stats_server_version=version.value if bootstrap.HasField("stats_server_version_override") else None,

@@ -16,11 +16,15 @@ _BOTH: Final = _re2.RE2.Anchor.ANCHOR_BOTH
 _UNANCHORED: Final = _re2.RE2.Anchor.UNANCHORED
 
 
+DEFAULT_PROGRAM_SIZE: Final = 100
+"""Envoy's."""
+
+
 class RegexLimits:
     """The size of program a pattern may compile to (Envoy's ``re2.max_program_size.error_level``)."""
 
     def __init__(self) -> None:
-        self.max_program_size: int = 100
+        self.max_program_size: int = DEFAULT_PROGRAM_SIZE
 
 
 REGEX_LIMITS: Final = RegexLimits()
