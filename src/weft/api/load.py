@@ -8,7 +8,7 @@ settings of each part; they go on adding to ``Loaded.problems``, whose places ar
 
 import gc
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -39,10 +39,14 @@ class Loaded:
     problems: Problems
 
 
-def load_bootstrap(path: str | None, config_yaml: str = "") -> Loaded:
+def load_bootstrap(
+    path: str | None, config_yaml: str = "", *, allow_unknown_fields: bool = False, keep_going: bool = False
+) -> Loaded:
     """Load the file at ``path`` with ``config_yaml`` merged over it; either may be missing.
 
-    Raises :class:`ConfigError` with every problem that was found.
+    Raises :class:`ConfigError` with every problem that was found.  With ``keep_going`` a bootstrap
+    with problems is returned as well, what could not be read left out, for whoever wants to find
+    what else is wrong.  ``allow_unknown_fields`` makes unknown fields warnings.
     """
     sources = []
     if path is not None:
@@ -51,12 +55,17 @@ def load_bootstrap(path: str | None, config_yaml: str = "") -> Loaded:
         sources.append(_Source(INLINE, "yaml", config_yaml))
     if not sources:
         raise ConfigError([Problem("", "neither a configuration file nor inline YAML was given")])
-    return _load(sources)
+    loaded = _load(sources, allow_unknown_fields)
+    if not keep_going:
+        loaded.problems.raise_if_any()
+    return loaded
 
 
 def load_text(text: str, form: str = "yaml", name: str = "") -> Loaded:
     """Load a bootstrap from text (``yaml``, ``json`` or ``pb_text``)."""
-    return _load([_Source(name, form, text)])
+    loaded = _load([_Source(name, form, text)])
+    loaded.problems.raise_if_any()
+    return loaded
 
 
 @dataclass(slots=True)
@@ -113,7 +122,7 @@ def _read(path: str) -> _Source:
     return _Source(path, form, text.removeprefix("\ufeff") if form == "yaml" else text)
 
 
-def _load(sources: list[_Source]) -> Loaded:
+def _load(sources: list[_Source], allow_unknown_fields: bool = False) -> Loaded:
     problems = Problems()
     places = Places(sources)
     # A tree of nodes is many small objects and no garbage: collecting while it grows is half the time.
@@ -121,6 +130,8 @@ def _load(sources: list[_Source]) -> Loaded:
     gc.disable()
     try:
         bootstrap = _convert_all(sources, problems)
+        if allow_unknown_fields:
+            problems.items = [_excused(item) for item in problems.items]
         spoilt = {parent_path(item.path) for item in problems.errors}
         checked = Problems(locate=places.locate)
         Checker(checked).check(bootstrap)
@@ -133,9 +144,14 @@ def _load(sources: list[_Source]) -> Loaded:
             gc.enable()
         places.forget()
     problems.items.sort(key=lambda item: (places.rank(item.file), item.line, item.column))
-    problems.raise_if_any()
     problems.locate = places.locate
     return Loaded(bootstrap, problems)
+
+
+def _excused(problem: Problem) -> Problem:
+    """An unknown field as a warning; anything else as it is."""
+    unknown = problem.text.startswith(("unknown field ", "fields of unknown number "))
+    return replace(problem, warning=True) if unknown else problem
 
 
 def _convert_all(sources: list[_Source], problems: Problems) -> Any:

@@ -141,6 +141,30 @@ def find_for_route(type_name: str) -> Kind | None:
     return None
 
 
+ENVOY_CATEGORIES: Final[dict[str, str]] = {
+    "listener_filter": "envoy.filters.listener",
+    "network_filter": "envoy.filters.network",
+    "http_filter": "envoy.filters.http",
+    "access_logger": "envoy.access_loggers",
+    "transport_socket": "envoy.transport_sockets.downstream",
+}
+"""Our categories by Envoy's names, as ``/server_info`` and ``--disable-extensions`` have them."""
+
+
+def disable(text: str) -> bool:
+    """``--disable-extensions``: forget the built-in ``category/name``; false when there is none.
+
+    For this process, before a configuration is read.
+    """
+    envoy_category, _, name = text.partition("/")
+    for category, known in ENVOY_CATEGORIES.items():
+        left = tuple(entry for entry in BUILT_IN[category] if entry.name != name)
+        if known == envoy_category and len(left) < len(BUILT_IN[category]):
+            BUILT_IN[category] = left
+            return True
+    return False
+
+
 def names(category: str) -> list[str]:
     return [entry.name for entry in BUILT_IN.get(category, ())]
 

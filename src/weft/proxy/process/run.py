@@ -6,8 +6,10 @@ Nothing is bound, started or written before the whole configuration has been rea
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from weft.api.problems import ConfigError, Problem
+from weft.api.problems import ConfigError, Problem, Problems
+from weft.proxy import extensions
 from weft.proxy.assemble import ServerSettings, server_settings
 from weft.proxy.process.options import INIT_ONLY, VALIDATE, Options
 
@@ -22,6 +24,9 @@ def run(options: Options) -> int:
             file=sys.stderr,
         )
         return 1
+    for name in options.disabled_extensions:
+        if not extensions.disable(name):
+            print(f"warning: failed to disable invalid extension name '{name}'", file=sys.stderr)
     try:
         settings, warnings = load(options)
     except ConfigError as error:
@@ -42,13 +47,45 @@ def load(options: Options) -> tuple[ServerSettings, list[Problem]]:
         raise ConfigError([Problem("", "At least one of --config-path or --config-yaml should be non-empty")])
     from weft.api.load import load_bootstrap
 
-    loaded = load_bootstrap(options.config_path or None, options.config_yaml)
+    loaded = load_bootstrap(
+        options.config_path or None,
+        options.config_yaml,
+        allow_unknown_fields=options.allow_unknown_static_fields,
+        keep_going=True,
+    )
     problems = loaded.problems
+    if problems.errors:
+        raise ConfigError(problems.items + _more(loaded.bootstrap, problems, options))
     settings = server_settings(loaded.bootstrap, problems.where, options)
     if problems.errors:
         # Warnings too: a field that was rewritten may be why something is missing.
         raise ConfigError(problems.items)
     return settings, problems.items
+
+
+def _more(bootstrap: Any, known: Problems, options: Options) -> list[Problem]:
+    """What else is wrong with a bootstrap of which a part could not be read.
+
+    Only of places that have nothing to do with that part: what is missing there was perhaps written.
+    """
+    problems = Problems(locate=known.locate)
+    try:
+        server_settings(bootstrap, problems.where, options)
+    except Exception:
+        return []  # it was made of what is no configuration
+    spoilt = [problem.path for problem in known.errors]
+    return [
+        problem
+        for problem in problems.items
+        if not any(_related(problem.path, path) for path in spoilt) and "" not in spoilt
+    ]
+
+
+def _related(path: str, spoilt: str) -> bool:
+    """Whether ``path`` is above ``spoilt``, or below the message that ``spoilt`` is a field of."""
+    from weft.api.paths import parent_path
+
+    return spoilt.startswith(path) or path.startswith(parent_path(spoilt))
 
 
 def report(problems: Sequence[Problem]) -> None:

@@ -29,15 +29,6 @@ from weft.proxy.process.server_stats import STATE_NAMES
 from weft.proxy.process.version import version
 from weft.proxy.process.worker import memory_of_this_process
 
-_CATEGORIES = {
-    "listener_filter": "envoy.filters.listener",
-    "network_filter": "envoy.filters.network",
-    "http_filter": "envoy.filters.http",
-    "access_logger": "envoy.access_loggers",
-    "transport_socket": "envoy.transport_sockets.downstream",
-}
-"""Our categories by Envoy's names."""
-
 
 class ProcessView:
     def __init__(self, server: Server) -> None:
@@ -112,9 +103,8 @@ class ProcessView:
             options=server.options.as_envoy_prints(),
             identity=server.settings.identity,
             extensions={
-                _CATEGORIES[category]: [(entry.name, entry.type) for entry in entries]
-                for category, entries in extensions.BUILT_IN.items()
-                if category in _CATEGORIES
+                name: [(entry.name, entry.type) for entry in extensions.BUILT_IN[category]]
+                for category, name in extensions.ENVOY_CATEGORIES.items()
             },
         )
 
