@@ -30,16 +30,20 @@ class Pairs:
         self.pair = None
         self.failure = None
 
-    def observe(self, suite, exchange):
+    def begin(self, suite):
+        """Have the pair of ``suite`` running."""
         if not Path(self.envoy).exists():
             pytest.skip(
                 f"no Envoy to compare with: nothing at {self.envoy}, and WEFT_ENVOY does not name one"
             )
         if suite is not self.suite:
             self.start(suite)
+        if self.failure is not None:
+            pytest.fail(str(self.failure), pytrace=False)
+
+    def observe(self, suite, exchange):
+        self.begin(suite)
         try:
-            if self.failure is not None:
-                raise self.failure
             return self.runner.run(self.pair.observe(exchange))
         except NotStarted as error:
             pytest.fail(str(error), pytrace=False)

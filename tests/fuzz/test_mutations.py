@@ -5,7 +5,6 @@ has to be, reads everything that the proxy sends upstream and downstream.
 """
 
 import asyncio
-import re
 from pathlib import Path
 from random import Random
 
@@ -13,55 +12,16 @@ import h11
 import pytest
 
 from weft.testing import VirtualLoop, run
+from weft.testing.damage import damage, sent_by
 from weft.testing.network import Link, random_pieces
 from weft.testing.peer import Client, Upstream, Waited
 from weft.testing.proxy import proxy
 from weft.testing.suites import load_suites
-from weft.testing.transcript import unescape
 
 SUITES = load_suites(Path(__file__).parent.parent / "differential")
+REQUESTS = sent_by("C", SUITES)
+RESPONSES = sent_by("U", SUITES)
 ROUNDS = 150
-TOKENS = [
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"\r\n\r\n", b"0\r\n\r\n", b"HTTP/1.1", b"HTTP/1.0",
-    b"transfer-encoding: chunked\r\n", b"content-length: 5\r\n", b"Content-Length: 00005\r\n", b"host: x\r\n",
-    b"connection: close\r\n", b"connection: upgrade\r\nupgrade: websocket\r\n", b"expect: 100-continue\r\n",
-    b"x" * 5000, b"a: b\r\n" * 120, b"\xff", b"%00", b"//", b"ffffffffffffffff", b"-1", b" chunked", b"GET / HTTP/1.1\r\n",
-]  # fmt: skip
-
-
-def sent(who):
-    """Everything that scripts let ``who`` send first."""
-    found = set()
-    for suite in SUITES.values():
-        for script in suite["exchanges"].values():
-            match = re.search(rf"^\s*{who}> (.*)$", script, re.MULTILINE)
-            if match:
-                found.add(unescape(match[1]))
-    return sorted(data for data in found if len(data) < 20_000)
-
-
-REQUESTS = sent("C")
-RESPONSES = sent("U")
-
-
-def damage(data, corpus, random):
-    data = bytearray(data)
-    for _ in range(random.choice([0, 1, 1, 1, 2, 3, 6])):
-        at = random.randrange(len(data) + 1)
-        kind = random.randrange(6)
-        if kind == 0 and data:
-            data[at % len(data)] = random.randrange(256)
-        elif kind == 1:
-            del data[at : at + random.choice([1, 2, 10, 100])]
-        elif kind == 2:
-            data[at:at] = random.choice(TOKENS)
-        elif kind == 3:
-            data[at:at] = data[at : at + random.randrange(1, 40)]
-        elif kind == 4:
-            data[at:] = random.choice(corpus)[at:]
-        else:
-            del data[at:]
-    return bytes(data)
 
 
 class StrictUpstream:
@@ -75,6 +35,7 @@ class StrictUpstream:
         self.answers = answers
         self.reader = h11.Connection(h11.SERVER)
         self.raw = b""
+        self.method = b""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -89,6 +50,7 @@ class StrictUpstream:
                     break
                 if isinstance(event, h11.Request):
                     self.seen.append(event)
+                    self.method = event.method
                 if isinstance(event, h11.EndOfMessage):
                     self.answer()
                 if isinstance(event, h11.ConnectionClosed):
@@ -104,7 +66,9 @@ class StrictUpstream:
             self.transport.close()
             return
         head = h11.Response(status_code=200, headers=[("content-length", "2")])
-        self.transport.write(self.reader.send(head) + self.reader.send(h11.Data(data=b"ok")))
+        self.transport.write(self.reader.send(head))
+        if self.method != b"HEAD":
+            self.transport.write(self.reader.send(h11.Data(data=b"ok")))
         self.reader.send(h11.EndOfMessage())
         self.raw = b""
         if self.reader.our_state is h11.DONE and self.reader.their_state is h11.DONE:

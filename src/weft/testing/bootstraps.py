@@ -16,7 +16,13 @@ def bootstrap(*listeners: dict[str, Any], clusters: Sequence[dict[str, Any]] = (
 
 
 def listener(
-    name: str = "web", *, port: int = 0, says: str = "hello", upstream: str = "", access_log: str = "", **more: Any
+    name: str = "web",
+    *,
+    port: int = 0,
+    says: str = "hello",
+    upstream: str = "",
+    access_log: str = "",
+    **more: Any,
 ) -> dict[str, Any]:
     """HTTP: every path says ``says``, but those under ``/up`` go to the cluster ``upstream``."""
     routes: list[dict[str, Any]] = [
@@ -27,8 +33,13 @@ def listener(
     manager: dict[str, Any] = {
         "@type": _TYPES + "filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
-        "route_config": {"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
-        "http_filters": [{"name": "router", "typed_config": {"@type": _TYPES + "filters.http.router.v3.Router"}}],
+        "route_config": {
+            "name": name,
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
+        },
+        "http_filters": [
+            {"name": "router", "typed_config": {"@type": _TYPES + "filters.http.router.v3.Router"}}
+        ],
     }
     if access_log:
         settings = {

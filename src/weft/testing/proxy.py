@@ -9,13 +9,19 @@ objects that the test lets listen on the same addresses.  Everything is the work
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from weft.api.load import load_bootstrap
 from weft.proxy.assemble import server_settings
+from weft.proxy.extensions import HttpFilterKind
+from weft.proxy.http.filter import HttpFilter
+from weft.proxy.http.settings import HcmSettings, HttpFilterSettings
+from weft.proxy.listener.chain_settings import FilterChainSettings
+from weft.proxy.listener.settings import ListenerSettings
 from weft.proxy.process.options import Options
 from weft.proxy.process.worker import Worker
 from weft.testing.loop import Leak, VirtualLoop
@@ -77,9 +83,14 @@ class RunningProxy:
 
 @asynccontextmanager
 async def proxy(
-    text: str, *, seed: int = 0, options: Options | None = None, runtime: dict[str, Any] | None = None
+    text: str,
+    *,
+    seed: int = 0,
+    options: Options | None = None,
+    runtime: dict[str, Any] | None = None,
+    http_filters: Sequence[Callable[[], HttpFilter]] = (),
 ) -> AsyncIterator[RunningProxy]:
-    """Start; at the end stop at once.
+    """Start; at the end stop at once.  ``http_filters`` come first in every connection manager.
 
     Raises ConfigError for a configuration that cannot be used, and :class:`Leak` at the end when the proxy
     met a bug of its own.
@@ -89,9 +100,13 @@ async def proxy(
     loaded = load_bootstrap(None, text)
     settings = server_settings(loaded.bootstrap, loaded.problems.where, options)
     loaded.problems.raise_if_any()
+    if http_filters:
+        settings = replace(
+            settings, listeners=tuple(_with_filters(one, http_filters) for one in settings.listeners)
+        )
     worker = Worker(settings, loop, options=options, random=Random(seed), wall=loop.wall, runtime=runtime)
     bugs = _Bugs()
-    log = logging.getLogger("weft")
+    log = logging.getLogger()
     log.addHandler(bugs)
     try:
         await worker.start({})
@@ -102,3 +117,32 @@ async def proxy(
         log.removeHandler(bugs)
     if bugs.found:
         raise Leak("the proxy met bugs:\n" + "\n".join(bugs.found))
+
+
+def _with_filters(
+    listener: ListenerSettings, http_filters: Sequence[Callable[[], HttpFilter]]
+) -> ListenerSettings:
+    added = tuple(
+        HttpFilterSettings(name=f"test-{i}", kind=_kind_of(build), settings=None)
+        for i, build in enumerate(http_filters)
+    )
+
+    def changed(chain: FilterChainSettings) -> FilterChainSettings:
+        filters = []
+        for one in chain.filters:
+            if isinstance(one.settings, HcmSettings):
+                one = replace(one, settings=replace(one.settings, filters=added + one.settings.filters))
+            filters.append(one)
+        return replace(chain, filters=tuple(filters))
+
+    return replace(listener, filter_chains=tuple(changed(chain) for chain in listener.filter_chains))
+
+
+def _kind_of(build: Callable[[], HttpFilter]) -> HttpFilterKind:
+    """A kind that has no configuration: its factory is given."""
+    return HttpFilterKind(
+        name="test",
+        type="",
+        settings=lambda message, where: None,
+        build=lambda settings, context, prefix: build,
+    )
