@@ -33,6 +33,53 @@ OUTPUT = HERE / "src" / "weft" / "api" / "schema.bin"
 ROOTS = ("xds/", "udpa/", "google/protobuf/", "google/rpc/status.proto")
 """Kept whatever they are, beside ``envoy/**/v3``."""
 
+NEWER = {
+    "envoy/config/route/v3/route_components.proto": {
+        "CookieMatcher": (
+            ("name", 1, "string", ""),
+            ("string_match", 2, ".envoy.type.matcher.v3.StringMatcher", ""),
+            ("invert_match", 3, "bool", ""),
+        ),
+        "RouteMatch": (("cookies", 17, ".envoy.config.route.v3.CookieMatcher", "repeated"),),
+        "RedirectAction": (("path_rewrite", 10, "string", "path_rewrite_specifier"),),
+        "RetryPolicy": (("refresh_cluster_on_retry", 14, "bool", ""),),
+    },
+}
+"""Fields that Envoy has and xds-protos does not have yet, by file and message: name, number, type,
+and ``repeated`` or the oneof it belongs to."""
+NEWER_RULES: dict[str, dict[str, Any]] = {
+    "envoy.config.route.v3.CookieMatcher": {
+        "fields": {
+            "name": {"rules": {"string": {"min_len": 1, "max_bytes": 1024}}},
+            "string_match": {"rules": {"message": {"required": True}}},
+        }
+    },
+}
+"""Their validation rules, by message."""
+
+
+def add_newer(files: dict[str, Any]) -> None:
+    """Put NEWER into the file descriptors, where they are not there by now."""
+    for file_name, messages in NEWER.items():
+        file = files[file_name]
+        for message_name, fields in messages.items():
+            found = [message for message in file.message_type if message.name == message_name]
+            message = found[0] if found else file.message_type.add(name=message_name)
+            known = {field.name for field in message.field}
+            oneofs = [oneof.name for oneof in message.oneof_decl]
+            for name, number, kind, rest in fields:
+                if name in known:
+                    continue
+                field = message.field.add(name=name, number=number)
+                field.label = field.LABEL_REPEATED if rest == "repeated" else field.LABEL_OPTIONAL
+                if kind.startswith("."):
+                    field.type = field.TYPE_MESSAGE
+                    field.type_name = kind
+                else:
+                    field.type = field.TYPE_BOOL if kind == "bool" else field.TYPE_STRING
+                if rest in oneofs:
+                    field.oneof_index = oneofs.index(rest)
+
 
 def serialized_files() -> dict[str, bytes]:
     """Every file descriptor of xds-protos and of the protobuf run time, by proto file name."""
@@ -78,6 +125,7 @@ class Build:
             raise SystemExit("build_schema: the xds-protos distribution is not installed")
         self.files: dict[str, Any] = {}
         self._raw = {name: descriptor_pb2.FileDescriptorProto.FromString(data) for name, data in raw.items()}
+        add_newer(self._raw)
         for name in sorted(self._raw):
             if wanted(name):
                 self._take(name)
@@ -201,6 +249,8 @@ class Build:
             files.append(
                 [name, file.package, *place(bare.SerializeToString()), [numbers[d] for d in file.dependency]]
             )
+        for name, table in NEWER_RULES.items():
+            rules[name.rpartition(".")[0]].setdefault(name, table)
         index = {
             "files": files,
             "rules": {package: place(_json(table)) for package, table in rules.items() if table},

@@ -25,6 +25,7 @@ def regex(pattern, substitution):
     ({"prefix": "/"}, {"regex_rewrite": regex("^/x/([^/]+)(/.*)$", r"\2/of/\1")}, "/x/foo/v1?q=/x/", "/v1/of/foo?q=/x/"),
     ({"prefix": "/"}, {"regex_rewrite": regex("a", "b")}, "/banana?a", "/bbnbnb?a"),
     ({"prefix": "/"}, {"regex_rewrite": regex("a", r"\3")}, "/a", "/a"),
+    ({"prefix": "/"}, {"path_rewrite": "/f/%REQ(:authority)%"}, "/a?q", "/f/a.test?q"),
 ])  # fmt: skip
 def test_paths_are_rewritten(table_of, ask, match, action, path, rewritten):
     answer = ask(table_of([route(match, **action)]), path)
@@ -61,6 +62,8 @@ def test_envoy_headers_can_be_left_out(table_of, request_of):
     ({"host_rewrite_path_regex": regex("^/(.+)/.+$", r"\1")}, [], "p", None),
     ({"host_rewrite_path_regex": regex("/.*", "")}, [], "old.test", None),
     ({"auto_host_rewrite": True}, [], "old.test", None),
+    ({"host_rewrite": "%REQ(x-to)%.new"}, [("x-to", "a")], "a.new", None),
+    ({"host_rewrite": "%REQ(x-to)%"}, [], "-", None),
 ])  # fmt: skip
 def test_hosts_are_rewritten(table_of, ask, action, headers, host, forwarded):
     answer = ask(table_of([route(**action)]), "/p/q?x/y", host="old.test", headers=headers)
@@ -207,6 +210,8 @@ def test_retry_policies(table_of):
     ({"prefix_rewrite": "/n/"}, {}, "http://a.test/n/q?x"),
     ({"prefix_rewrite": "/n/", "strip_query": True}, {}, "http://a.test/n/q"),
     ({"regex_rewrite": regex("^/(.*)/(.*)$", r"/\2/\1")}, {}, "http://a.test/q/p?x"),
+    ({"path_rewrite": "/f/%REQ(:method)%"}, {}, "http://a.test/f/GET?x"),
+    ({"path_rewrite": "%REQ(x-none)%"}, {}, "http://a.test/p/q?x"),
 ])  # fmt: skip
 def test_redirects(table_of, ask, redirect, request_, location):
     answer = ask(table_of([{"match": {"prefix": "/p/"}, "redirect": redirect}]), "/p/q?x", **request_)

@@ -84,6 +84,17 @@ def test_a_share_of_requests(table_of, ask, random, runtime, hit):
     assert ask(table, random=random, runtime=runtime).cluster == ("some" if hit else "rest")
 
 
+@pytest.mark.parametrize(("cookies", "hit"), [
+    (["s=1"], True), (["a=0; s=1"], True), (["s=2"], False), (["S=1"], False), ([], False),
+])  # fmt: skip
+@pytest.mark.parametrize("invert", [False, True])
+def test_cookies(table_of, ask, cookies, hit, invert):
+    cookie = {"name": "s", "string_match": {"exact": "1"}, "invert_match": invert}
+    table = table_of([to("hit", prefix="/", cookies=[cookie]), to("rest")])
+    headers = [("cookie", value) for value in cookies]
+    assert ask(table, headers=headers).cluster == ("hit" if hit != invert else "rest")
+
+
 def test_a_number_in_the_runtime_is_per_cent_whatever_the_denominator(table_of, ask):
     share = {"default_value": {"numerator": 1, "denominator": "MILLION"}, "runtime_key": "key"}
     table = table_of([to("some", prefix="/", runtime_fraction=share), to("rest")])

@@ -46,6 +46,8 @@ class RetrySettings:
     host_predicates: tuple[NamedExtension, ...] = ()
     option_predicates: tuple[NamedExtension, ...] = ()
     priority: NamedExtension | None = None
+    refresh_cluster: bool = False
+    """Choose the cluster anew for every retry."""
     reset_headers: tuple[ResetHeader, ...] = ()
     rate_limited_max_interval: float = 300.0
     """Seconds; a reset header that asks for more is ignored."""
@@ -82,6 +84,7 @@ def retry_settings(message: Any, where: Where) -> RetrySettings:
         host_predicates=tuple(_extension(predicate) for predicate in message.retry_host_predicate),
         option_predicates=tuple(_extension(predicate) for predicate in message.retry_options_predicates),
         priority=_extension(message.retry_priority) if message.HasField("retry_priority") else None,
+        refresh_cluster=getattr(message, "refresh_cluster_on_retry", False),
         reset_headers=tuple(
             ResetHeader(name=header.name.lower().encode(), unix_timestamp=header.format == 1)
             for header in limited.reset_headers
