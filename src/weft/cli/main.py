@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command == "proxy":
         from weft.cli.proxy import main as proxy
 
-        return proxy(words[1:])
+        try:
+            return proxy(words[1:])
+        except KeyboardInterrupt:
+            return 130
     if command == "--version":
         from weft import __version__
 

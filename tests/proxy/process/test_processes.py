@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import time
 
 import pytest
 
@@ -114,6 +115,20 @@ def test_a_stuck_worker_is_counted_and_may_go_on(start):
     os.kill(stuck, signal.SIGCONT)
     assert stuck in proxy.workers()
     assert [proxy.get() for _ in range(10)] == [(200, "hello")] * 10
+
+
+def test_a_stuck_sole_worker_is_counted_afterwards(start):
+    watchdog = {"miss_timeout": "0.05s", "megamiss_timeout": "0.1s"}
+    proxy = start(bootstrap(listener(), watchdog=watchdog), "--concurrency", "1").ready()
+
+    def missed():
+        proxy.signal(signal.SIGSTOP)
+        time.sleep(0.2)  # the one thing that must take time here: being stuck
+        proxy.signal(signal.SIGCONT)
+        stats = proxy.stats()
+        return stats["workers.watchdog_mega_miss"] and stats["main_thread.watchdog_mega_miss"]
+
+    eventually(missed, "a mega miss")
 
 
 def test_a_stuck_worker_is_ended_when_the_configuration_says_so(start):

@@ -50,8 +50,9 @@ class Carriers(Protocol):
         """Clusters that are not resolved yet."""
         ...
 
-    def look(self) -> list[tuple[int, bool, bool]]:
-        """The watchdog's round: (worker, a new miss, a new mega miss)."""
+    def look(self, late: float) -> list[tuple[int, bool, bool]]:
+        """The watchdog's round: (worker, a new miss, a new mega miss).  It comes ``late`` seconds
+        after its time."""
         ...
 
     def replace_runtime(self, values: Mapping[str, Value]) -> None: ...

@@ -127,6 +127,8 @@ class _Child:
         self._over = asyncio.Event()
         self._status = 0
         self._draining = False
+        self._waiting: list[tuple[int, int, bytes, list[int]]] | None = []
+        """What main said before the worker had started; None since."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: dict[str, list[socket.socket]] = {}
         """Came with SOCKET, wait for their UPDATE."""
@@ -169,14 +171,23 @@ class _Child:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._touch()
+        starting = loop.create_task(self._worker.start(self._inheritance.sockets))
+        ended = loop.create_task(self._over.wait())
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if self._over.is_set():
+            return 0
         try:
-            await self._worker.start(self._inheritance.sockets)
+            await starting
         except OSError as error:
             self._channel.send(messages.FAILED, str(error).encode())
             self._channel.close()
             return 1
         _close(self._inheritance.sockets)  # the listeners have their own
         self._channel.send(messages.STARTED)
+        waiting, self._waiting = self._waiting or [], None
+        for message in waiting:
+            self._hear(*message)
         self._later(FLUSH_INTERVAL, self._begin_flush)
         await self._over.wait()
         self._tell_all()
@@ -197,6 +208,10 @@ class _Child:
     # -- what main says ----------------------------------------------------------------------------
 
     def _hear(self, kind: int, tag: int, body: bytes, fds: list[int]) -> None:
+        if self._waiting is not None and kind != messages.STOP:
+            # An update put into effect now would be undone by the rest of the start.
+            self._waiting.append((kind, tag, body, fds))
+            return
         if kind == messages.SOCKET:
             self._sockets[body.decode()] = [socket.socket(fileno=fd) for fd in fds]
             return

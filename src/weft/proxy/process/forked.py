@@ -338,9 +338,11 @@ class ForkedWorkers:
 
     # -- the watchdog ------------------------------------------------------------------------------
 
-    def look(self) -> list[tuple[int, bool, bool]]:
+    def look(self, late: float) -> list[tuple[int, bool, bool]]:
         """(worker, a new miss, a new mega miss) of those that missed; ends who is to be ended."""
         settings = self.settings.worker_watchdog
+        if late >= settings.miss:
+            return []  # main itself was held up, so the whole machine may have been: look again soon
         now = time.monotonic()
         stuck = [
             now - self.touches.last(index) if index in self._processes else 0.0

@@ -5,6 +5,7 @@ import contextlib
 import faulthandler
 import gc
 import resource
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ def serve(options: Options, settings: ServerSettings, warnings: Sequence[Problem
         return 1
     for problem in warnings:
         _CONFIG_LOG.warning("%s", problem)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # until they mean something: their default is death
     gc.set_threshold(*_GC_THRESHOLDS)
     _raise_file_limit()
     if options.enable_core_dump:

@@ -142,7 +142,14 @@ class Server:
         ):
             self._loop.add_signal_handler(number, act, number)
         _LOG.info("all dependencies initialized. starting workers")
-        await self.workers.start()
+        starting = self._loop.create_task(self.workers.start())
+        ended = self._loop.create_task(self._end.wait())
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not starting.done():
+            starting.cancel()  # told to end before they were all there
+            return
+        await starting
         self._succession.claim(self._loop)
         self.server_stats.state = LIVE
         self.server_stats.initialization_time_ms.record(int((time.monotonic() - self._started) * 1000))
@@ -189,7 +196,8 @@ class Server:
 
     def _told_to_reload(self, number: int) -> None:
         _LOG.warning("caught %s", signal.Signals(number).name)
-        self._spawn(self.reload())
+        if self.server_stats.state == LIVE:
+            self._spawn(self.reload())
 
     def _told_to_reopen(self, number: int) -> None:
         _LOG.info("caught %s, reopening logs", signal.Signals(number).name)
@@ -315,13 +323,11 @@ class Server:
         for group in self._watchdogs[0]:
             group.count(*missed)
         self._main_watched.look(0.0, self.settings.main_watchdog)
-        if late < self.settings.worker_watchdog.miss:
-            # When main itself was held up, the whole machine may have been: ask again next time.
-            for index, miss, mega in self.workers.look():
-                for group in self._watchdogs[index + 1]:
-                    group.count(miss, mega)
-                if mega:
-                    _LOG.warning("worker %d has not turned its loop for %.1f s", index, self.settings.worker_watchdog.megamiss)
+        for index, miss, mega in self.workers.look(late):
+            for group in self._watchdogs[index + 1]:
+                group.count(miss, mega)
+            if mega:
+                _LOG.warning("worker %d has not turned its loop for %.1f s", index, self.settings.worker_watchdog.megamiss)
         self._loop.call_later(interval, self._look)
 
     def _flush(self) -> None:

@@ -29,7 +29,6 @@ class SoleWorker:
         self.runtime: dict[str, Value] = {}
         self._worker = Worker(settings, self._loop, options=options)
         self.watched = [Watched("worker_0")]
-        self._touched = self._loop.time()
 
     async def start(self) -> None:
         await self._worker.start(self._sockets.of_worker(0))
@@ -73,12 +72,10 @@ class SoleWorker:
     def stop_listeners(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
         self._worker.stop_listeners(inbound_only=inbound_only, graceful=graceful, skip_exit=skip_exit)
 
-    def look(self) -> list[tuple[int, bool, bool]]:
-        """Called by a timer: how late it came is how long the loop was stuck."""
+    def look(self, late: float) -> list[tuple[int, bool, bool]]:
+        """How late the look comes is how long the loop was stuck."""
         settings = self.settings.worker_watchdog
-        now = self._loop.time()
-        stuck, self._touched = now - self._touched - settings.interval, now
-        miss, mega = self.watched[0].look(stuck, settings)
+        miss, mega = self.watched[0].look(late, settings)
         self.watched[0].look(0.0, settings)
         if settings.kill > 0:
             # Nobody else can end this process when its loop hangs: a thread of the interpreter
