@@ -23,6 +23,9 @@ COUNTER: Final = 0
 GAUGE: Final = 1
 TEXT: Final = 2
 
+AT_ONCE: Final = 20
+"""Groups read between two turns of a worker's loop: a millisecond at most."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StatGroup:
@@ -71,6 +74,10 @@ class Codes:
         """``stem`` + ``_2xx`` for each class seen and, with ``each``, ``_200`` for each code."""
         out: dict[str, int] = {}
         for status, count in self.by_code.items():
+            if not 100 <= status < 600:
+                if each:
+                    out[f"{stem}_unknown"] = out.get(f"{stem}_unknown", 0) + count
+                continue
             name = f"{stem}_{status // 100}xx"
             out[name] = out.get(name, 0) + count
             if each:
@@ -158,23 +165,41 @@ class Store:
 
     def snapshot(self) -> Snapshot:
         out = Snapshot()
-        for prefix, group in self.groups():
+        for out in self.snapshots(1 << 30):
+            pass
+        return out
+
+    def snapshots(self, groups: int = AT_ONCE) -> Iterator[Snapshot]:
+        """:meth:`snapshot`, handed out unfinished after every so many groups and at last whole: for
+        whoever has other things to do in between.  Raises RuntimeError when groups came or went."""
+        out = Snapshot()
+        for number, (prefix, group) in enumerate(self.groups(), 1):
             kind = type(group)
             _add_group(out, prefix, kind.STATS, kind.HISTOGRAMS, read_group(group))
-        return out
+            if number % groups == 0:
+                yield out
+        yield out
 
     def pack(self) -> bytes:
         """What :func:`decode` makes :meth:`snapshot` of, for main: values without names.
 
         A thousand clusters that nobody has used take a worker a few milliseconds and main the rest.
         """
+        packed = b""
+        for packed in self.packs(1 << 30):
+            pass
+        return packed
+
+    def packs(self, groups: int = AT_ONCE) -> Iterator[bytes]:
+        """:meth:`pack` with pauses, as :meth:`snapshots`: nothing until it is whole."""
         tables: dict[type[StatGroup], int] = {}
-        groups: list[tuple[Any, ...]] = []
-        for prefix, group in self.groups():
-            kind = type(group)
-            groups.append((tables.setdefault(kind, len(tables)), prefix, *read_group(group)))
+        packed: list[tuple[Any, ...]] = []
+        for number, (prefix, group) in enumerate(self.groups(), 1):
+            packed.append((tables.setdefault(type(group), len(tables)), prefix, *read_group(group)))
+            if number % groups == 0:
+                yield b""
         rows_of = [([row[1:] for row in kind.STATS], [row[1:] for row in kind.HISTOGRAMS]) for kind in tables]
-        return orjson.dumps({"tables": rows_of, "groups": groups}, option=orjson.OPT_NON_STR_KEYS)
+        yield orjson.dumps({"tables": rows_of, "groups": packed}, option=orjson.OPT_NON_STR_KEYS)
 
 
 _Histograms = dict[int, tuple[int, float, dict[int, int]]]

@@ -157,7 +157,6 @@ class _Child:
             messages.STOP_LISTENERS: lambda body: self._worker.stop_listeners(**orjson.loads(body)),
         }
         self._questions: dict[int, Callable[[], bytes]] = {
-            messages.STATS: self._worker.stats.pack,
             messages.CLUSTERS: lambda: orjson.dumps([cluster.plain() for cluster in self._worker.clusters()]),
             messages.MEMORY: lambda: orjson.dumps(self._worker.memory()),
         }
@@ -214,6 +213,9 @@ class _Child:
             return
         if kind == messages.SOCKET:
             self._sockets[body.decode()] = [socket.socket(fileno=fd) for fd in fds]
+            return
+        if kind == messages.STATS:
+            self._spawn(self._tell_stats(tag))
             return
         question = self._questions.get(kind)
         if question is not None:
@@ -282,6 +284,9 @@ class _Child:
             self._channel.send(messages.FLUSH, changed)
         if not self._flush.done:
             self._later(_STEP, self._step_flush)
+
+    async def _tell_stats(self, tag: int) -> None:
+        self._channel.send(messages.ANSWER, await self._worker.pack_gently(), tag)
 
     def _tell_all(self) -> None:
         self._flush.begin()

@@ -36,7 +36,7 @@ class SoleWorker:
         gc.freeze()
 
     async def snapshots(self) -> list[Snapshot]:
-        return [self._worker.snapshot()]
+        return [await self._worker.snapshot_gently()]
 
     async def clusters(self) -> list[list[ClusterStatus]]:
         return [self._worker.clusters()]

@@ -162,6 +162,26 @@ class Worker:
     def snapshot(self) -> Snapshot:
         return self.stats.snapshot()
 
+    async def snapshot_gently(self) -> Snapshot:
+        """The same, giving the traffic its turns."""
+        out = Snapshot()
+        try:
+            for out in self.stats.snapshots():
+                await asyncio.sleep(0)
+        except RuntimeError:  # clusters came or went meanwhile
+            return self.stats.snapshot()
+        return out
+
+    async def pack_gently(self) -> bytes:
+        """:meth:`snapshot_gently` for main."""
+        packed = b""
+        try:
+            for packed in self.stats.packs():
+                await asyncio.sleep(0)
+        except RuntimeError:
+            return self.stats.pack()
+        return packed
+
     def histograms(self) -> Snapshot:
         """Only what was recorded, only of what runs: cheap enough for every flush."""
         out = Snapshot()
