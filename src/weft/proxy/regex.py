@@ -36,12 +36,13 @@ class Regex:
 
     __slots__ = ("_match", "groups", "pattern")
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, limited: bool = True) -> None:
+        """``limited``: a program over the limit is refused too (for patterns that operators write)."""
         compiled = _re2.RE2(pattern.encode(), _OPTIONS)
         if not compiled.ok():
             raise ValueError(bytes(compiled.error()).decode("utf-8", "replace"))
         size = int(compiled.ProgramSize())
-        if size > REGEX_LIMITS.max_program_size:
+        if limited and size > REGEX_LIMITS.max_program_size:
             raise ValueError(
                 f"regex '{pattern}' RE2 program size of {size} > max program size of "
                 f"{REGEX_LIMITS.max_program_size} set for the error level threshold; raise the runtime value "
@@ -54,6 +55,13 @@ class Regex:
     def matches(self, value: bytes) -> bool:
         """Does the pattern match all of ``value``?"""
         return bool(self._match(_BOTH, value, 0, len(value))[0][0] >= 0)
+
+    def match_groups(self, value: bytes) -> list[bytes] | None:
+        """The match of all of ``value`` and its groups; None when it does not match."""
+        found = self._match(_BOTH, value, 0, len(value))
+        if found[0][0] < 0:
+            return None
+        return [value[start:stop] if start >= 0 else b"" for start, stop in found]
 
     def replace_all(self, value: bytes, substitution: "Substitution") -> bytes:
         """Every match replaced, from left to right, as RE2's ``GlobalReplace`` does it."""

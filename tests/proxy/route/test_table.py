@@ -250,7 +250,7 @@ def test_what_virtual_hosts_and_routes_carry(table_of):
     ([{"match": {}, "route": {"cluster": "c"}}], "virtual_hosts[0].routes[0].match: a route match needs a path specifier"),
     ([{"match": {"prefix": "/"}}], "virtual_hosts[0].routes[0]: a route needs one of route"),
     ([{"match": {"prefix": "/"}, "filter_action": {}}], "routes[0].filter_action: not supported yet: filter_action"),
-    ([to("c", path_match_policy={"name": "x"})], "routes[0].match.path_match_policy: not supported yet: path_match_policy"),
+    ([to("c", path_match_policy={"name": "x"})], "routes[0].match.path_match_policy.typed_config: not supported yet: path_match_policy 'x'"),
     ({"vhds": {}}, "vhds: not supported yet: vhds"),
     ({"virtual_hosts": [{"name": "v", "domains": ["*"], "matcher": {}}]}, "virtual_hosts[0].matcher: not supported yet: matcher"),
     ({"virtual_hosts": [{"name": "v", "domains": ["*"], "hedge_policy": {}}]}, "hedge_policy: not supported yet: hedge_policy"),

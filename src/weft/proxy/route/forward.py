@@ -208,7 +208,7 @@ class Forward:
 _KNOWN: Final = frozenset(
     (
         "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code",
-        "prefix_rewrite", "regex_rewrite", "path_rewrite", "host_rewrite_literal", "auto_host_rewrite",
+        "prefix_rewrite", "regex_rewrite", "path_rewrite", "path_rewrite_policy", "host_rewrite_literal", "auto_host_rewrite",
         "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite", "append_x_forwarded_host",
         "timeout", "idle_timeout", "flush_timeout", "retry_policy", "priority", "upgrade_configs",
         "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "metadata_match",

@@ -23,6 +23,7 @@ from weft.proxy.matchers import (
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.regex import Regex, compile_regex
 from weft.proxy.route.supported import has, items, only
+from weft.proxy.route.template import PathTemplate, path_template
 from weft.proxy.runtime import Chance, Runtime
 from weft.proxy.value_matchers import MetadataMatcher, metadata_matcher
 
@@ -32,8 +33,17 @@ SEPARATED: Final = 2
 REGEX: Final = 3
 CONNECT: Final = 4
 NEVER: Final = 5
+TEMPLATE: Final = 6
 
-_NAMES: Final = ("prefix", "path", "path_separated_prefix", "safe_regex", "connect_matcher", "nothing")
+_NAMES: Final = (
+    "prefix",
+    "path",
+    "path_separated_prefix",
+    "safe_regex",
+    "connect_matcher",
+    "nothing",
+    "path_template",
+)
 _ENDS: Final = b"?#"
 _BREAKS: Final = b"/?#"
 
@@ -41,10 +51,16 @@ _BREAKS: Final = b"/?#"
 class PathMatch:
     """The path predicate: one of the kinds above."""
 
-    __slots__ = ("ignore_case", "kind", "regex", "size", "text")
+    __slots__ = ("ignore_case", "kind", "regex", "size", "template", "text")
 
     def __init__(
-        self, kind: int, text: bytes = b"", *, ignore_case: bool = False, regex: Regex | None = None
+        self,
+        kind: int,
+        text: bytes = b"",
+        *,
+        ignore_case: bool = False,
+        regex: Regex | None = None,
+        template: PathTemplate | None = None,
     ) -> None:
         if kind in (PREFIX, EXACT, SEPARATED) and (b"?" in text or b"#" in text):
             kind = NEVER  # paths are compared without query and fragment
@@ -53,7 +69,8 @@ class PathMatch:
         self.size: int = len(text)
         """How much of a matching path a prefix rewrite replaces (prefix, path, separated prefix)."""
         self.ignore_case: bool = ignore_case
-        self.regex: Regex | None = regex
+        self.regex: Regex | None = regex if template is None else template.regex
+        self.template: PathTemplate | None = template
 
     def matches(self, path: bytes, method: bytes) -> bool:
         kind = self.kind
@@ -73,7 +90,7 @@ class PathMatch:
             if not path.startswith(self.text):
                 return False
             return len(path) == self.size or path[self.size] in _BREAKS
-        if kind == REGEX and self.regex is not None:
+        if self.regex is not None:
             return self.regex.matches(without_query(path))
         return False
 
@@ -82,7 +99,9 @@ class PathMatch:
         return self.size if self.kind <= SEPARATED else len(without_query(path))
 
     def describe(self) -> str:
-        if self.kind == REGEX and self.regex is not None:
+        if self.template is not None:
+            return f"path_template {self.template.text}"
+        if self.regex is not None:
             return f"safe_regex {self.regex.pattern}"
         name = _NAMES[self.kind]
         text = f"{name} {self.text.decode('utf-8', 'replace')}" if self.text else name
@@ -257,7 +276,7 @@ class RouteMatch:
 
 _KNOWN: Final = frozenset(
     (
-        "prefix", "path", "safe_regex", "path_separated_prefix", "connect_matcher", "case_sensitive",
+        "prefix", "path", "safe_regex", "path_separated_prefix", "connect_matcher", "path_match_policy", "case_sensitive",
         "runtime_fraction", "headers", "query_parameters", "cookies", "grpc", "tls_context",
         "dynamic_metadata", "filter_state",
     )
@@ -310,6 +329,9 @@ def _path_match(message: Any, where: Where) -> PathMatch:
         return PathMatch(NEVER) if regex is None else PathMatch(REGEX, regex=regex)
     if kind == "connect_matcher":
         return PathMatch(CONNECT)
+    if kind == "path_match_policy":
+        template = path_template(message.path_match_policy, where.field("path_match_policy"))
+        return PathMatch(NEVER) if template is None else PathMatch(TEMPLATE, template=template)
     if kind is None:
         where.problem("a route match needs a path specifier (prefix, path, safe_regex, ...)")
     return PathMatch(NEVER)

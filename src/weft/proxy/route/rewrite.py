@@ -11,6 +11,8 @@ from weft.proxy.observe.formatter import Format, compile_format
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.regex import Regex, Substitution, compile_substitution
 from weft.proxy.route.match import PathMatch
+from weft.proxy.route.supported import has
+from weft.proxy.route.template import TemplateRewrite, template_rewrite
 
 
 class PathRewrite:
@@ -55,6 +57,21 @@ class RegexRewrite(PathRewrite):
 
     def describe(self) -> str:
         return f"/{self.regex.pattern}/ replaced by {self.substitution.text}"
+
+
+class FromTemplate(PathRewrite):
+    __slots__ = ("template",)
+
+    def __init__(self, template: TemplateRewrite) -> None:
+        self.template: TemplateRewrite = template
+
+    def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
+        bare = without_query(path)
+        made = self.template.written(bare)
+        return made + path[len(bare) :] if made else b""
+
+    def describe(self) -> str:
+        return f"as {self.template.text}"
 
 
 class FormatRewrite(PathRewrite):
@@ -191,12 +208,19 @@ def replace_authority(request: Request, host: bytes, append_forwarded_host: bool
 
 
 def path_rewrite(message: Any, match: PathMatch, where: Where) -> PathRewrite | None:
-    """Of a RouteAction or a RedirectAction: ``prefix_rewrite``, ``regex_rewrite``, ``path_rewrite``."""
+    """Of a RouteAction or a RedirectAction: whichever of its rewrites is set."""
     if message.prefix_rewrite:
+        if match.template is not None:
+            where.field("prefix_rewrite").problem("Cannot use prefix_rewrite with matcher extension")
         return PrefixRewrite(match, message.prefix_rewrite.encode())
     if message.HasField("regex_rewrite"):
         compiled = compile_substitution(message.regex_rewrite, where.field("regex_rewrite"))
         return None if compiled is None else RegexRewrite(*compiled)
+    if has(message, "path_rewrite_policy"):
+        template = template_rewrite(
+            message.path_rewrite_policy, match.template, where.field("path_rewrite_policy")
+        )
+        return None if template is None else FromTemplate(template)
     text: str = getattr(message, "path_rewrite", "")
     if text:
         return FormatRewrite(compile_format(text, where.field("path_rewrite"), omit_empty=True), text)
