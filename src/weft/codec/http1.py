@@ -21,11 +21,13 @@ from weft.http.headers import (
     CONTENT_LENGTH,
     EXPECT,
     HOST,
+    JOINABLE,
     TRANSFER_ENCODING,
     UPGRADE,
     Field,
     Headers,
 )
+from weft.http.joined import JOINED_IN_REQUESTS, JOINED_IN_RESPONSES
 
 CODEC_ERROR: Final = "http1.codec_error"
 _ODD: Final = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION
@@ -40,7 +42,7 @@ METHODS: Final[frozenset[bytes]] = frozenset(
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_TARGET_BYTES: Final = bytes(range(0x21, 0x7F)) + bytes(range(0x80, 0x100))
+_TARGET_BYTES: Final = bytes(range(0x21, 0x7F))
 _VERSION: Final = re.compile(rb"HTTP/(\d)\.(\d)")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _HEX: Final[frozenset[int]] = frozenset(b"0123456789abcdefABCDEF")
@@ -79,9 +81,7 @@ class Http1Options:
 class RequestHead:
     """A parsed request head.  ``end`` is the offset of the first byte after it."""
 
-    def __init__(
-        self, method: bytes, target: bytes, minor: int, headers: Headers, end: int
-    ) -> None:
+    def __init__(self, method: bytes, target: bytes, minor: int, headers: Headers, end: int) -> None:
         self.method = method
         self.target = target
         self.minor: int = minor
@@ -121,7 +121,9 @@ def _parse_line(line: bytes) -> Field:
     """A header line that is not in the table yet; raises PeerError, never returns a bad field."""
     colon = line.find(b":")
     if colon <= 0:
-        raise PeerError(CODEC_ERROR, "header line without a name" if colon == 0 else "header line without a colon")
+        raise PeerError(
+            CODEC_ERROR, "header line without a name" if colon == 0 else "header line without a colon"
+        )
     name = line[:colon]
     if _TOKEN.fullmatch(name) is None:
         raise PeerError(CODEC_ERROR, "invalid character in a header name")
@@ -193,6 +195,23 @@ def _too_large(what: str) -> PeerError:
     return PeerError("http1." + what, what.replace("_", " "), 431)
 
 
+def _joined(fields: list[Field], names: frozenset[bytes]) -> list[Field]:
+    """Several fields of a name that may have but one become one, in the place of the first."""
+    out: list[Field] = []
+    places: dict[bytes, int] = {}
+    for field in fields:
+        name = field.name
+        if name not in names or field.bit & (HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION):
+            out.append(field)  # framing judges these itself
+        elif name in places:
+            at = places[name]
+            out[at] = Field(name, out[at].value + b"," + field.value)
+        else:
+            places[name] = len(out)
+            out.append(field)
+    return out
+
+
 _BLANK: Final = (b" ", b"\t")
 
 
@@ -202,9 +221,10 @@ def check_head_size(size: int, options: Http1Options) -> None:
         raise _too_large("headers_too_large")
 
 
-def _fields(lines: list[bytes], options: Http1Options) -> Headers:
+def _fields(lines: list[bytes], options: Http1Options, joined: frozenset[bytes]) -> Headers:
     fields: list[Field] = []
     mask = 0
+    again = 0
     seen = _SEEN
     for i in range(1, len(lines)):
         line = lines[i]
@@ -214,7 +234,10 @@ def _fields(lines: list[bytes], options: Http1Options) -> Headers:
                 raise _NotPlain
             field = _parse_line(line)
         fields.append(field)
+        again |= mask & field.bit
         mask |= field.bit
+    if again & JOINABLE:
+        fields = _joined(fields, joined)
     if len(fields) > options.max_fields:
         raise _too_large("too_many_headers")
     return Headers(fields, mask)
@@ -277,13 +300,15 @@ def _request(lines: list[bytes], start: int, end: int, options: Http1Options) ->
         if b"\n" in lines[0]:
             raise _NotPlain
         minor = _request_line(words, options)
-    headers = _fields(lines, options)
+    headers = _fields(lines, options, JOINED_IN_REQUESTS)
     head = RequestHead(words[0], words[1], minor, headers, end)
     head.header_bytes = end - start - len(lines[0]) - 3 - len(lines)
     if minor == 0:
         head.keep_alive = False
     if headers.mask & _ODD:
         _request_framing(head, options)
+    if minor == 0 and (words[2] != b"HTTP/1.0" or not options.allow_http_10):
+        raise PeerError("low_version", "only HTTP/1.1 is spoken here", 426)
     return head
 
 
@@ -317,9 +342,7 @@ def _request_line(words: list[bytes], options: Http1Options) -> int:
         raise PeerError(CODEC_ERROR, "invalid HTTP version")
     if words[2] == b"HTTP/1.1":
         return 1
-    if words[2] == b"HTTP/1.0":
-        return 0
-    return 1 if match.group(1) != b"0" else 0
+    return 0
 
 
 def _request_framing(head: RequestHead, options: Http1Options) -> None:
@@ -419,7 +442,7 @@ def _response(lines: list[bytes], start: int, end: int, options: Http1Options) -
         known = _status(first)
         if len(_STATUS_SEEN) < 256:
             _STATUS_SEEN[first] = known
-    headers = _fields(lines, options)
+    headers = _fields(lines, options, JOINED_IN_RESPONSES)
     head = ResponseHead(known % 1000, known // 1000, headers, end)
     head.header_bytes = end - start - len(first) - 3 - len(lines)
     if known < 1000:

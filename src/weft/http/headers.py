@@ -11,6 +11,8 @@ without ``expect`` costs no search for ``expect``.
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from weft.http.joined import JOINED_IN_REQUESTS, JOINED_IN_RESPONSES
+
 HOST: Final = 1 << 0
 CONTENT_LENGTH: Final = 1 << 1
 TRANSFER_ENCODING: Final = 1 << 2
@@ -71,9 +73,40 @@ _BITS: Final[dict[bytes, int]] = {
 }
 
 
+_FIRST_JOIN_BIT: Final = 25
+_LAST_JOIN_BIT: Final = 61
+_OWN: Final = frozenset(name for name, bit in _BITS.items() if bit not in (FORWARDED_OTHER, B3_OR_TRACE))
+
+
+def _join_bits() -> dict[bytes, int]:
+    """A bit for every name whose fields are joined and that has none of its own yet."""
+    out: dict[bytes, int] = {}
+    at = _FIRST_JOIN_BIT
+    for name in sorted((JOINED_IN_REQUESTS | JOINED_IN_RESPONSES) - _OWN):
+        out[name] = 1 << at
+        at = at + 1 if at < _LAST_JOIN_BIT else _FIRST_JOIN_BIT
+    return out
+
+
+_JOIN_BITS: Final = _join_bits()
+
+
+def _joinable() -> int:
+    bits = 0
+    for bit in _JOIN_BITS.values():
+        bits |= bit
+    for name in (JOINED_IN_REQUESTS | JOINED_IN_RESPONSES) & _OWN:
+        bits |= _BITS[name]
+    return bits
+
+
+JOINABLE: Final = _joinable()
+"""A second field with one of these bits is *perhaps* one that joins the first (bits are shared)."""
+
+
 def bit_of(name: bytes) -> int:
     """The bits of a lower-case name; 0 for a name the proxy never looks at."""
-    bits = _BITS.get(name, 0)
+    bits = _BITS.get(name, 0) | _JOIN_BITS.get(name, 0)
     if name.startswith(b"x-envoy-"):
         bits |= ENVOY
     elif name.startswith(b"x-b3-"):

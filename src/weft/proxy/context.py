@@ -27,6 +27,8 @@ class Identity:
     zone: str = ""
     region: str = ""
     sub_zone: str = ""
+    address: str = ""
+    """Of this machine, as others see it; empty when it has none but loopback."""
     metadata: dict[str, object] = field(default_factory=dict)
 
 

@@ -5,7 +5,6 @@ router, logs, stats) and decides the protocol of each; ``server1`` carries HTTP/
 one request, ``forwarding`` the rules of a good intermediary, ``router`` the way upstream.
 """
 
-
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -173,17 +172,38 @@ class HttpStats(StatGroup):
         self.codes = Codes()
 
     def more(self) -> dict[str, int]:
-        named = {f"downstream_rq_{n}xx": 0 for n in range(1, 6)}
-        named.update(self.codes.named("downstream_rq", each=False))
-        return named
+        return _classes(self.codes)
 
     def reset_counters(self) -> None:
         super().reset_counters()
+        self.codes.reset()
+
+
+def _classes(codes: Codes) -> dict[str, int]:
+    named = {f"downstream_rq_{n}xx": 0 for n in range(1, 6)}
+    named.update(codes.named("downstream_rq", each=False))
+    return named
+
+
+class ListenerHttpStats(StatGroup):
+    """``listener.<address>.http.<stat_prefix>.``"""
+
+    STATS: ClassVar[tuple[tuple[str, str, int], ...]] = rows("downstream_rq_completed")
+
+    def __init__(self) -> None:
+        self.downstream_rq_completed: int = 0
         self.codes = Codes()
+
+    def more(self) -> dict[str, int]:
+        return _classes(self.codes)
+
+    def reset_counters(self) -> None:
+        super().reset_counters()
+        self.codes.reset()
 
 
 class CodecStats(StatGroup):
-    """``http1.``"""
+    """``http1.``, of all connection managers together"""
 
     STATS: ClassVar[tuple[tuple[str, str, int], ...]] = rows(
         "dropped_headers_with_underscores",
@@ -207,7 +227,8 @@ class FilterChain:
 
     def __init__(self, entries: tuple[HttpFilterSettings, ...], context: WorkerContext, prefix: str) -> None:
         self.entries = [
-            (entry.name, entry.kind.build(entry.settings, context, prefix), entry.disabled) for entry in entries
+            (entry.name, entry.kind.build(entry.settings, context, prefix), entry.disabled)
+            for entry in entries
         ]
         self.plain: bool = not self.entries
 
@@ -247,7 +268,8 @@ class ConnectionManager:
         self.stats = HttpStats()
         context.stats.register(f"http.{settings.stat_prefix}.", self.stats)
         self.codec_stats = CodecStats()
-        context.stats.register(f"http.{settings.stat_prefix}.http1.", self.codec_stats)
+        context.stats.register("http1.", self.codec_stats)
+        self._listeners: dict[str, ListenerHttpStats] = {}
         self.filter_chain = FilterChain(settings.filters, context, f"http.{settings.stat_prefix}.")
         self.router = Router(settings.router or RouterSettings(), self)
         self.forwarding = Forwarding(settings, self)
@@ -260,9 +282,13 @@ class ConnectionManager:
         stats = self.stats
         stats.downstream_cx_total += 1
         stats.downstream_cx_active += 1
-        stats.downstream_cx_http1_total += 1
-        stats.downstream_cx_http1_active += 1
-        server = ServerConnection(self, connection, self.clock.now())
+        prefix = connection.info.listener_stat_prefix
+        listener = self._listeners.get(prefix)
+        if listener is None:
+            listener = ListenerHttpStats()
+            self._listeners[prefix] = listener
+            self.context.stats.register(f"{prefix}http.{self.settings.stat_prefix}.", listener)
+        server = ServerConnection(self, connection, listener, self.clock.now())
         connection.transport.set_protocol(server)  # type: ignore[arg-type]  # duck-typed: compiled classes are faster so
         if data:
             server.data_received(data)
@@ -275,14 +301,22 @@ class ConnectionManager:
         stats.downstream_rq_active += 1
         stats.downstream_rq_http1_total += 1
 
-    def completed(self, stream: Stream) -> None:
+    def answered(self, status: int, listener: "ListenerHttpStats") -> None:
+        """A response, or an interim one, went downstream."""
+        self.stats.downstream_rq_completed += 1
+        self.stats.codes.count(status)
+        listener.downstream_rq_completed += 1
+        listener.codes.count(status)
+
+    def completed(self, stream: Stream, listener: "ListenerHttpStats") -> None:
         stats = self.stats
         stats.downstream_rq_active -= 1
-        if stream.status:
-            stats.downstream_rq_completed += 1
-            stats.codes.count(stream.status)
+        if stream.response_started:
+            self.answered(stream.status, listener)
         stats.downstream_rq_time.record(int((stream.end - stream.start) * 1000.0 + 0.5))
-        if stream.flags & flags.DOWNSTREAM_CONNECTION_TERMINATION:
+        if stream.flags & flags.DOWNSTREAM_CONNECTION_TERMINATION or (
+            not stream.request_done and stream.response_done
+        ):
             stats.downstream_rq_rx_reset += 1
         if self.access_logs:
             stream.access_log_type = "DownstreamEnd"
@@ -292,7 +326,10 @@ class ConnectionManager:
     def connection_closed(self, server: ServerConnection, remote: bool) -> None:
         stats = self.stats
         stats.downstream_cx_active -= 1
-        stats.downstream_cx_http1_active -= 1
+        if server.spoken:
+            stats.downstream_cx_http1_active -= 1
+        if server.upgraded:
+            stats.downstream_cx_upgrades_active -= 1
         stats.downstream_cx_destroy += 1
         if remote:
             stats.downstream_cx_destroy_remote += 1
@@ -317,4 +354,3 @@ HTTP_CONNECTION_MANAGER: Final = NetworkFilterKind(
     build=_build,
     terminal=True,
 )
-

@@ -5,9 +5,10 @@ trust (``x-forwarded-*``, ``x-envoy-*``), request id, hop-by-hop headers.  Polic
 exactly what it leaves.  :meth:`Forwarding.finish_response` is its counterpart.
 """
 
-import ipaddress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from weft.codec.errors import PeerError
 from weft.codec.http1 import RequestHead
 from weft.http.headers import (
     CONNECTION,
@@ -40,7 +41,7 @@ from weft.proxy.http.settings import (
     STRIP_NO_PORT,
     HcmSettings,
 )
-from weft.proxy.observe import flags
+from weft.proxy.route.forward import Forward
 
 if TYPE_CHECKING:
     from weft.proxy.clock import Clock
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 _HTTP: Final = Field(b"x-forwarded-proto", b"http")
 _HTTPS: Final = Field(b"x-forwarded-proto", b"https")
 _INTERNAL: Final = Field(b"x-envoy-internal", b"true")
-_NO_LENGTH: Final = Field(b"content-length", b"0")
 _HOP: Final = CONNECTION | KEEP_ALIVE | PROXY_CONNECTION | UPGRADE
 _LOOKED_AT: Final = _HOP | ENVOY | FORWARDED_FOR | FORWARDED_OTHER | TE | UNDERSCORE | FORWARDED_PROTO
 
@@ -59,6 +59,7 @@ _EDGE_ONLY: Final = frozenset(
         b"x-envoy-decorator-operation",
         b"x-envoy-downstream-service-cluster",
         b"x-envoy-downstream-service-node",
+        b"x-envoy-original-path",
     )
 )
 """Stripped from requests that come from outside the mesh (an edge proxy)."""
@@ -126,33 +127,32 @@ class Forwarding:
         request = stream.head
         headers = request.headers
         if head.minor == 0 and not self._allow_http_10:
-            stream.reply(426, b"", 0, "low_version")
-            return False
-        if not self._target(stream, head):
-            return False
-        if not request.authority or not _host_valid(request.authority):
+            raise PeerError("low_version", "HTTP/1.0 is not allowed", 426)
+        self._target(stream, head)
+        authority = request.authority
+        if not authority or authority.translate(None, _HOST_CHARS):
+            if authority:
+                raise PeerError("http1.invalid_authority", "invalid character in the host")
             if head.minor == 0 and head.host is None and settings.options.default_host:
                 request.authority = settings.options.default_host
-            elif request.authority:
-                stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.invalid_authority")
-                return False
-            else:
+            elif head.host is None:
                 if not settings.stream_error_on_invalid:
                     stream.close_after = True
                 stream.reply(400, b"", 0, "missing_host_header")
                 return False
         path = request.path
         if path[:1] != b"/" and request.method != b"CONNECT":
-            if not (path == b"*" and request.method == b"OPTIONS"):
-                self.manager.stats.downstream_rq_non_relative_path += 1
-                stream.reply(404, b"", 0, "absolute_path_rejected")
-                return False
+            self.manager.stats.downstream_rq_non_relative_path += 1
+            stream.reply(404, b"", 0, "absolute_path_rejected")
+            return False
         if (not self._plain_path or b"#" in path) and path and not self._normalize(stream):
             return False
         if self._strip:
             self._strip_port(stream)
-        if self._strip_dot and request.authority.endswith(b"."):
-            request.authority = request.authority[:-1]
+        if self._strip_dot:
+            host, colon, port = request.authority.partition(b":")
+            if host.endswith(b"."):
+                request.authority = host[:-1] + colon + port
         mask = headers.mask
         if mask & _LOOKED_AT:
             if mask & UNDERSCORE and settings.underscores and not self._underscores(stream):
@@ -168,16 +168,16 @@ class Forwarding:
                 headers.put(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(128))))
         return True
 
-    def _target(self, stream: "Stream", head: RequestHead) -> bool:
+    def _target(self, stream: "Stream", head: RequestHead) -> None:
         """Absolute-form and authority-form targets (RFC 9112 3.2)."""
         request = stream.head
         target = request.path
         if target[:1] == b"/":
-            return True
+            return
         if request.method == b"CONNECT":
             request.authority = target
             request.path = b""
-            return True
+            return
         scheme, sep, rest = target.partition(b"://")
         if sep and scheme.lower() in (b"http", b"https"):
             cut = len(rest)
@@ -188,28 +188,24 @@ class Forwarding:
             authority = rest[:cut]
             path = rest[cut:]
             if b"@" in authority or not authority:
-                stream.close_after = True
-                stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.invalid_url")
-                return False
+                raise PeerError("http1.invalid_url", "the target's authority is not a host")
             request.authority = authority
             request.path = path or b"/"
-            return True
-        if target == b"*":
-            return True
-        stream.close_after = True
-        stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.invalid_url")
-        return False
+        elif target != b"*" or request.method != b"OPTIONS":
+            raise PeerError("http1.invalid_url", "the target is neither a path nor an absolute URL")
 
     def _normalize(self, stream: "Stream") -> bool:
         request = stream.head
-        outcome, path = self._paths.apply(request.path)
+        fragment = b"#" in request.path
+        outcome, request.path = self._paths.apply(request.path)
         if outcome == FORWARD:
-            request.path = path
             return True
         if outcome == REDIRECT:
-            request.path = path
-            stream.reply(307, b"", 0, "path_normalization_failed", [Field(b"location", path)])
+            self.manager.stats.downstream_rq_redirected_with_normalized_path += 1
+            stream.reply(307, b"", 0, "path_normalization_failed", [Field(b"location", request.path)])
             return False
+        if fragment:
+            stream.close_after = True
         self.manager.stats.downstream_rq_failed_path_normalization += 1
         stream.reply(400, b"", 0, "path_normalization_failed")
         return False
@@ -234,9 +230,7 @@ class Forwarding:
             return True
         if self.settings.underscores == REJECT:
             self.manager.codec_stats.requests_rejected_with_underscores_in_headers += 1
-            stream.close_after = True
-            stream.reply(400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.unexpected_underscore")
-            return False
+            raise PeerError("http1.unexpected_underscore", "an underscore in a header name")
         if self.settings.underscores == DROP:
             self.manager.codec_stats.dropped_headers_with_underscores += len(headers.fields) - len(kept)
             headers.fields = kept
@@ -252,15 +246,9 @@ class Forwarding:
             if kind == b"h2c":
                 headers.drop(b"http2-settings")
                 head.upgrade = False
-            elif self._may_upgrade(stream, kind):
-                stream.upgrade = True
-                if head.length == 0 and not head.length_given:
-                    headers.put(_NO_LENGTH)
-                return True
             else:
-                stream.close_after = True
-                stream.reply(403, b"", 0, "upgrade_failed")
-                return False
+                stream.upgrade = True
+                return True
         drop: set[bytes] = {b"connection", b"upgrade", b"keep-alive", b"proxy-connection"}
         if mask & CONNECTION and not self._nominated(stream, drop):
             return False
@@ -278,11 +266,9 @@ class Forwarding:
                 if token and token not in (b"close", b"keep-alive", b"upgrade", b"te"):
                     names.add(token)
         if names & _PROTECTED or any(name.startswith(b":") for name in names) or len(names) > _MOST_NOMINATED:
-            stream.close_after = True
-            stream.reply(
-                400, b"Bad Request", flags.DOWNSTREAM_PROTOCOL_ERROR, "http1.connection_header_rejected"
+            raise PeerError(
+                "http1.connection_header_rejected", "connection names a header that is not its own"
             )
-            return False
         drop |= names - {b"host"}
         return True
 
@@ -295,15 +281,22 @@ class Forwarding:
         else:
             headers.drop(b"te")
 
-    def _may_upgrade(self, stream: "Stream", kind: bytes) -> bool:
-        """By the route where it says something, else by the connection manager."""
-        manager = self.manager
-        route = manager.route_table.find(stream.head, stream, stream.random, manager.runtime)
-        if route is not None:
-            upgrades = getattr(route.action, "upgrades", None)
-            if upgrades is not None and kind in upgrades:
-                return bool(upgrades[kind])
-        return self.settings.upgrades.get(kind, False)
+    def may_upgrade(self, stream: "Stream") -> bool:
+        """By the route where it says something, else by the connection manager; refuses else."""
+        kind = (stream.head.headers.find(b"upgrade") or b"").lower()
+        allowed = self.settings.upgrades.get(kind, False)
+        route = stream.route
+        if route is not None and isinstance(route.action, Forward):
+            allowed = route.action.upgrades.get(kind, allowed)
+            stream.cluster_name = route.action.choose(
+                stream.head, stream.random, self.manager.runtime
+            ).cluster
+        if not allowed:
+            self.manager.stats.downstream_rq_ws_on_non_ws_route += 1
+            stream.upgrade = False
+            stream.close_after = True
+            stream.reply(403, b"", 0, "upgrade_failed")
+        return allowed
 
     def _trust(self, stream: "Stream") -> None:
         """Who is the client, how did it come, and which of its headers are believed."""
@@ -317,9 +310,7 @@ class Forwarding:
             remote: Address | None = connection.remote
             single = not mask & FORWARDED_FOR
             if self._hops and mask & FORWARDED_FOR:
-                remote, single = _last_forwarded(
-                    headers.joined(b"x-forwarded-for"), self._hops - 1
-                )
+                remote, single = _last_forwarded(headers.joined(b"x-forwarded-for"), self._hops - 1)
             if not self._skip_append:
                 self._append_forwarded_for(headers, connection.remote)
             if self._hops == 0 or not mask & FORWARDED_PROTO:
@@ -336,8 +327,11 @@ class Forwarding:
                 remote, single = _last_forwarded(
                     headers.joined(b"x-forwarded-for"), settings.xff_num_trusted_hops
                 )
-            if not mask & FORWARDED_PROTO or headers.find(b"x-forwarded-proto") is None:
-                headers.append(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
+            if not mask & FORWARDED_PROTO:
+                if self._scheme:
+                    headers.append(_HTTPS if self._scheme == b"https" else _HTTP)
+                else:
+                    headers.append(_HTTP if connection.transport_protocol != "tls" else _HTTPS)
         if remote is not None:
             stream.remote = remote
             if single and self._any_internal and remote.ip in self._internal:
@@ -348,6 +342,7 @@ class Forwarding:
             # Nobody has shown a certificate here: what claims to tell of one is forged.
             headers.drop(b"x-forwarded-client-cert")
         if internal:
+            stream.internal = True
             headers.put(_INTERNAL)
             edge = False
         elif mask & ENVOY:
@@ -358,6 +353,8 @@ class Forwarding:
                 or (field.name not in _TRUSTED_ONLY and not (edge and field.name in _EDGE_ONLY))
             ]
             headers.fields = kept
+        if edge:
+            headers.put(Field(b"x-envoy-external-address", (remote or connection.remote).ip.encode()))
         if not internal:
             for name in self._private_names:
                 headers.drop(name)
@@ -369,9 +366,9 @@ class Forwarding:
         if self._scheme:
             stream.head.scheme = self._scheme
         if self._add_user_agent:
-            if not mask & USER_AGENT or headers.find(b"user-agent") is None:
-                headers.append(self._user_agent)
             headers.put(Field(b"x-envoy-downstream-service-cluster", self._user_agent.value))
+            if not mask & USER_AGENT:
+                headers.append(self._user_agent)
             if self.manager.context.identity.node_id:
                 headers.put(
                     Field(b"x-envoy-downstream-service-node", self.manager.context.identity.node_id.encode())
@@ -383,7 +380,9 @@ class Forwarding:
     def _append_forwarded_for(self, headers: Headers, remote: Address) -> None:
         if not remote.ip:
             return
-        ip = remote.ip.encode()
+        # Our own address stands for loopback: it would mean nothing to whoever reads it.
+        local = self.manager.context.identity.address
+        ip = (local if local and ip_address(remote.ip).is_loopback else remote.ip).encode()
         before = headers.joined(b"x-forwarded-for") if headers.mask & FORWARDED_FOR else None
         headers.put(Field(b"x-forwarded-for", ip if before is None else before + b"," + ip))
 
@@ -404,9 +403,7 @@ class Forwarding:
                 headers.put(self._server)
             else:
                 headers.fields.append(self._server)
-        elif self._server_mode == APPEND_IF_ABSENT and (
-            not mask & SERVER or headers.find(b"server") is None
-        ):
+        elif self._server_mode == APPEND_IF_ABSENT and (not mask & SERVER or headers.find(b"server") is None):
             headers.append(self._server)
         if self._has_via:
             before = headers.joined(b"via") if mask & VIA else None
@@ -427,12 +424,8 @@ def _uuid(bits: int) -> bytes:
 _VARIANT: Final = "89ab"
 
 
-_HOST_CHARS: Final = bytes(set(range(0x21, 0x7F)) - set(b'"<>\\^`{|}/?#@ ') | set(range(0x80, 0x100)))
-
-
-def _host_valid(authority: bytes) -> bool:
-    """What may stand in an authority: one host, no user, no path (RFC 3986 3.2)."""
-    return not authority.translate(None, _HOST_CHARS) and b"," not in authority
+_HOST_CHARS: Final = bytes(set(range(0x21, 0x7F)) - set(b'"<>\\^`{|}/?#@,'))
+"""What may stand in an authority: one host, no user, no path (RFC 3986 3.2)."""
 
 
 def _last_forwarded(value: bytes | None, hops: int) -> tuple[Address | None, bool]:
@@ -444,7 +437,7 @@ def _last_forwarded(value: bytes | None, hops: int) -> tuple[Address | None, boo
         return None, False
     text = parts[-1 - hops].strip().decode("latin-1")
     try:
-        ip = ipaddress.ip_address(text.strip("[]"))
+        ip = ip_address(text.strip("[]"))
     except ValueError:
         return None, False
     return Address(str(ip), 0), len(parts) == 1

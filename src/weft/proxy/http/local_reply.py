@@ -6,6 +6,7 @@ body, and one body format for the rest.
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote_from_bytes
 
 from weft.api.problems import Where
 from weft.api.values import wrapped
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from weft.proxy.clock import Clock
     from weft.proxy.http.stream import Stream
     from weft.proxy.runtime import Runtime
+
+_GRPC_STATUS: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+"""HTTP status -> gRPC status; others are UNKNOWN (2)."""
+_GRPC_SAFE: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
+"""What gRPC leaves unescaped in a message, besides what URLs do."""
+
+
+def _is_grpc(stream: "Stream") -> bool:
+    content_type = stream.head.headers.find(b"content-type") or b""
+    return content_type.startswith(b"application/grpc") and content_type[16:17] in (b"", b"+", b";")
+
 
 _TEXT: Final = Field(b"content-type", b"text/plain")
 
@@ -64,7 +76,9 @@ def local_reply_settings(message: Any, where: Where) -> LocalReplySettings:
 
 def _edits(options: Any, where: Where) -> HeaderEdits | None:
     edits = [header_edit(option, where.item(i)) for i, option in enumerate(options)]
-    return HeaderEdits((), tuple([edit for edit in edits if edit is not None]), request=False) if edits else None
+    return (
+        HeaderEdits((), tuple([edit for edit in edits if edit is not None]), request=False) if edits else None
+    )
 
 
 def _data_source(source: Any, where: Where) -> bytes:
@@ -103,11 +117,24 @@ class LocalReply:
         if not self._plain:
             status, body, content_type = self._map(stream, response, body)
             response.status = status
+        if stream.head.headers.mask & CONTENT_TYPE and _is_grpc(stream):
+            self._grpc(stream, response, body)
+            return
         if body:
             headers.put(Field(b"content-length", b"%d" % len(body)))
             if not headers.mask & CONTENT_TYPE:
                 headers.put(content_type)
         stream.respond(response, body if stream.head.method != b"HEAD" else b"", True)
+
+    def _grpc(self, stream: "Stream", response: Response, body: bytes) -> None:
+        """gRPC clients read the status of a call in headers, and only a 200 as theirs."""
+        headers = response.headers
+        headers.put(Field(b"content-type", b"application/grpc"))
+        headers.put(Field(b"grpc-status", b"%d" % _GRPC_STATUS.get(response.status, 2)))
+        if body:
+            headers.put(Field(b"grpc-message", quote_from_bytes(body, _GRPC_SAFE).encode()))
+        response.status = 200
+        stream.respond(response, b"", True)
 
     def _map(self, stream: "Stream", response: Response, body: bytes) -> tuple[int, bytes, Field]:
         settings = self.settings

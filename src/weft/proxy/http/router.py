@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 _OVERLOADED: Final = [Field(b"x-envoy-overloaded", b"true")]
 _TIMEOUT_HEADER: Final = b"x-envoy-upstream-rq-timeout-ms"
+_FOR_ROUTERS: Final = (
+    b"x-envoy-retry-on",
+    b"x-envoy-retry-grpc-on",
+    b"x-envoy-max-retries",
+    b"x-envoy-retriable-status-codes",
+    b"x-envoy-retriable-header-names",
+    b"x-envoy-hedge-on-per-try-timeout",
+    b"x-envoy-upstream-rq-per-try-timeout-ms",
+)
+"""Said to this router, and not passed on."""
 _LONGEST_TIMEOUT: Final = 1 << 40
 """Milliseconds; a larger header value is taken as absent."""
 
@@ -69,7 +79,7 @@ class Router:
             self._forward(stream, action, data, end)
         elif kind == REDIRECT:
             assert isinstance(action, Redirect)
-            manager.stats.rq_redirect += 1
+            manager.stats.rq_direct_response += 1
             place = action.location(stream.head, stream, manager.clock, original_path=self.envoy_headers)
             location = Field(b"location", place)
             stream.reply(action.status, b"", 0, "direct_response", [location])
@@ -86,20 +96,20 @@ class Router:
         context = manager.context
         request = stream.head
         target = action.choose(request, stream.random, manager.runtime)
-        stream.cluster_name = target.cluster
         cluster = context.clusters.get(target.cluster)
         if cluster is None:
             manager.stats.no_cluster += 1
-            stream.reply(
-                action.cluster_not_found_status, b"", flags.NO_CLUSTER_FOUND, "cluster_not_found"
-            )
+            stream.reply(action.cluster_not_found_status, b"", flags.NO_CLUSTER_FOUND, "cluster_not_found")
             return
+        stream.cluster_name = target.cluster
         stream.cluster = cluster
         headers = request.headers
         timeout = action.timeout
         if self.envoy_headers:
             if headers.mask & ENVOY:
                 timeout = _asked_timeout(headers, timeout)
+                for name in _FOR_ROUTERS:
+                    headers.drop(name)
             if timeout:
                 expected = self._expected.get(timeout)
                 if expected is None:
@@ -123,15 +133,18 @@ class Router:
         if route.request_headers is not None:
             route.request_headers.apply(headers, stream, manager.clock)
         action.rewrite(request, stream, manager.clock, original_path=self.envoy_headers)
+        stream.attempts = 1
         if host is None:
-            cluster.stats.count_response(503, False)
+            cluster.stats.count_response(503, stream.internal)
             stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
             return
         if action.auto_host_rewrite and host.hostname:
             action.replace_host(request, host.hostname.encode(), self.envoy_headers)
         stream.host = host
-        stream.attempts = 1
-        attempt = Attempt(self, stream, cluster, host, pool_of(context, cluster, host, action.priority), timeout)
+        stream.arrived(data, end)
+        attempt = Attempt(
+            self, stream, cluster, host, pool_of(context, cluster, host, action.priority), timeout
+        )
         attempt.target_response_headers = target.response_headers
         stream.attempt = attempt
         attempt.begin(data, end)
@@ -275,6 +288,7 @@ class Attempt(ResponseReader):
             self.stream.downstream.resume_request()
 
     def on_interim(self, status: int, headers: Headers) -> None:
+        self.cluster.stats.count_response(status, self.stream.internal)
         if self.router.manager.proxy_100_continue:
             self.stream.downstream.send_interim(status, headers)
 
@@ -291,11 +305,19 @@ class Attempt(ResponseReader):
             host.rq_error += 1
         else:
             host.rq_success += 1
-        self.cluster.stats.count_response(status, False)
+        stats = self.cluster.stats
+        stats.count_response(status, stream.internal)
         headers = response.headers
-        if router.envoy_headers:
-            elapsed = int((now - stream.request_end) * 1000.0 + 0.5) if stream.request_end else 0
-            headers.put(_service_time(elapsed)) if headers.mask & ENVOY else headers.append(_service_time(elapsed))
+        stream.response = response
+        stream.status = status
+        if headers.mask & ENVOY and headers.find(b"x-envoy-upstream-canary") == b"true":
+            stats.count_canary(status)
+        if router.envoy_headers and stream.request_done:
+            elapsed = _service_time(int((now - stream.request_end) * 1000.0 + 0.5))
+            if headers.mask & ENVOY:
+                headers.put(elapsed)
+            else:
+                headers.append(elapsed)
         rules = self.target_response_headers
         if rules is not None:
             rules.apply(headers, stream, manager.clock)
@@ -333,7 +355,7 @@ class Attempt(ResponseReader):
         stream = self.stream
         stream.last_upstream_received = now
         if stream.request_end:
-            self.cluster.stats.record_time(int((now - stream.request_end) * 1000.0 + 0.5), False)
+            self.cluster.stats.record_time(int((now - stream.request_end) * 1000.0 + 0.5), stream.internal)
 
     def _fail(self, reason: int, text: str) -> None:
         stream = self.stream
@@ -349,16 +371,17 @@ class Attempt(ResponseReader):
             details += "|" + text.replace(" ", "_")
         details += "}"
         if self._response_begun:
-            self.cluster.stats.upstream_rq_rx_reset += 1
-            self.router.manager.stats.rq_reset_after_downstream_response_started += 1
+            self.router.manager.stats.downstream_rq_tx_reset += 1
             stream.abort(what.flag, details)
             return
-        self.cluster.stats.count_response(what.status, False)
+        self.cluster.stats.count_response(what.status, stream.internal)
         body = "upstream connect error or disconnect/reset before headers. reset reason: " + what.text
-        if text:
-            body += ", transport failure reason: " + text
         stream.reply(
-            what.status, body.encode(), what.flag, details, _OVERLOADED if reason == 0 and self.router.envoy_headers else None
+            what.status,
+            body.encode(),
+            what.flag,
+            details,
+            _OVERLOADED if reason == 0 and self.router.envoy_headers else None,
         )
 
     def timed_out(self) -> None:
@@ -371,10 +394,11 @@ class Attempt(ResponseReader):
         begun = self._response_begun
         if not begun:
             self.host.stats.rq_error += 1
-            self.cluster.stats.count_response(504, False)
+            self.cluster.stats.count_response(504, stream.internal)
         self.cancel()
         stream.attempt = None
         if begun:
+            self.router.manager.stats.downstream_rq_tx_reset += 1
             stream.abort(flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
         else:
             stream.reply(504, b"upstream request timeout", flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
@@ -390,7 +414,6 @@ class Attempt(ResponseReader):
         writer = self.writer
         if writer is not None:
             self.writer = None
-            self.cluster.stats.upstream_rq_tx_reset += 1
             writer.reset()
         else:
             self.pool.cancel(self)

@@ -17,7 +17,7 @@ from weft.codec.http1 import (
     parse_request,
     status_line,
 )
-from weft.http.headers import CONTENT_LENGTH, Field, Headers
+from weft.http.headers import CONTENT_LENGTH, EXPECT, Field, Headers
 from weft.http.message import Request, Response
 from weft.proxy.deadlines import Deadline
 from weft.proxy.http.stream import Downstream, Stream
@@ -25,7 +25,7 @@ from weft.proxy.network.connection import Connection
 from weft.proxy.observe import flags
 
 if TYPE_CHECKING:
-    from weft.proxy.http.connection_manager import ConnectionManager
+    from weft.proxy.http.connection_manager import ConnectionManager, ListenerHttpStats
 
 # The request half of the connection.
 HEAD: Final = 0
@@ -76,13 +76,19 @@ class _ConnectionDeadline(Deadline):
 
 
 class ServerConnection(Downstream):
-    def __init__(self, manager: "ConnectionManager", connection: Connection, now: float) -> None:
+    def __init__(
+        self, manager: "ConnectionManager", connection: Connection, listener: "ListenerHttpStats", now: float
+    ) -> None:
         self.manager = manager
+        self.listener = listener
         self.connection = connection
         self.info = connection.info
         self.transport: asyncio.Transport = connection.transport
         self.stream: Stream | None = None
         self.requests: int = 0
+        self.spoken: bool = False
+        """The client has sent something, so that the protocol is known."""
+        self.upgraded: bool = False
         self._state: int = HEAD
         self._rest = b""
         """Bytes of a head not complete yet, or of pipelined requests."""
@@ -140,10 +146,21 @@ class ServerConnection(Downstream):
         elif purpose == STREAM_IDLE:
             if stream is not None:
                 manager.stats.downstream_rq_idle_timeout += 1
-                self._too_slow(stream, 408 if not stream.request_done else 504, b"stream timeout", "stream_idle_timeout", flags.STREAM_IDLE_TIMEOUT)
+                self._too_slow(
+                    stream,
+                    408 if not stream.request_done else 504,
+                    b"stream timeout",
+                    "stream_idle_timeout",
+                    flags.STREAM_IDLE_TIMEOUT,
+                )
         elif purpose == REQUEST_HEADERS:
             manager.stats.downstream_rq_header_timeout += 1
-            self._refuse(PeerError("request_header_timeout", "request header timeout", 408), now, b"request header timeout", 0)
+            self._refuse(
+                PeerError("request_header_timeout", "request header timeout", 408),
+                now,
+                b"request header timeout",
+                0,
+            )
         elif purpose == REQUEST:
             if stream is not None and not stream.request_done:
                 manager.stats.downstream_rq_timeout += 1
@@ -151,7 +168,13 @@ class ServerConnection(Downstream):
         elif purpose == STREAM_DURATION:
             if stream is not None:
                 manager.stats.downstream_rq_max_duration_reached += 1
-                self._too_slow(stream, 408 if not stream.request_done else 504, b"downstream duration timeout", "max_duration_timeout", flags.DURATION_TIMEOUT)
+                self._too_slow(
+                    stream,
+                    408 if not stream.request_done else 504,
+                    b"downstream duration timeout",
+                    "max_duration_timeout",
+                    0,
+                )
         elif purpose == CONNECTION_DURATION:
             manager.stats.downstream_cx_max_duration_reached += 1
             self.drain()
@@ -174,6 +197,10 @@ class ServerConnection(Downstream):
         manager = self.manager
         size = len(data)
         manager.stats.downstream_cx_rx_bytes_total += size
+        if not self.spoken:
+            self.spoken = True
+            manager.stats.downstream_cx_http1_total += 1
+            manager.stats.downstream_cx_http1_active += 1
         self.info.bytes_received += size
         if self._state == CLOSING:
             return
@@ -194,32 +221,43 @@ class ServerConnection(Downstream):
     def eof_received(self) -> bool:
         """The client sent its last byte.  It may still read: answer what is under way."""
         self._eof = True
+        self.manager.clock.now()
         stream = self.stream
         if stream is not None and self._state == TUNNEL:
-            stream.request_data(b"", True, self.manager.clock.now())
-            return True
+            self._gone(stream)
+            return False
         if stream is not None:
             # As in Envoy, a half-closed HTTP/1 connection is a closed one.
-            stream.client_gone()
-            self.stream = None
+            self._gone(stream)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
         self.manager.clock.now()
         stream = self.stream
+        stats = self.manager.stats
         if stream is not None:
-            self.stream = None
-            self.manager.stats.downstream_cx_destroy_active_rq += 1
-            if error is not None or not self._eof:
-                self.manager.stats.downstream_cx_destroy_remote_active_rq += 1
-            stream.client_gone()
+            self._gone(stream)
+        elif self._rest and self._state == HEAD:
+            # Half a head: Envoy counts it as a request that was given up.
+            stats.downstream_rq_total += 1
+            stats.downstream_rq_http1_total += 1
+            stats.downstream_rq_rx_reset += 1
+            stats.downstream_cx_destroy_active_rq += 1
+            stats.downstream_cx_destroy_remote_active_rq += 1
         for deadline in self._deadlines:
             if deadline is not None:
                 deadline.close()
         self.manager.connection_closed(self, self.connection.info.termination_details == "")
         self.connection.on_drain = None
         self.connection.closed()
+
+    def _gone(self, stream: Stream) -> None:
+        """The client left in the middle of an exchange."""
+        self.stream = None
+        self.manager.stats.downstream_cx_destroy_active_rq += 1
+        self.manager.stats.downstream_cx_destroy_remote_active_rq += 1
+        stream.client_gone()
 
     def pause_writing(self) -> None:
         self.manager.stats.downstream_flow_control_paused_reading_total += 1
@@ -273,7 +311,14 @@ class ServerConnection(Downstream):
             if not self._draining:
                 manager.stats.downstream_cx_max_requests_reached += 1
             self._keep_alive = False
-        request = Request(head.method, head.target, head.host or b"", b"http", head.headers, b"HTTP/1.1" if head.minor else b"HTTP/1.0")
+        request = Request(
+            head.method,
+            head.target,
+            head.host or b"",
+            b"http",
+            head.headers,
+            b"HTTP/1.1" if head.minor else b"HTTP/1.0",
+        )
         stream = Stream(manager, self, self.info, request, now)
         stream.protocol = "HTTP/1.1" if head.minor else "HTTP/1.0"
         self.stream = stream
@@ -310,23 +355,41 @@ class ServerConnection(Downstream):
             self._state = CHUNKED
         if not end and manager.request_timeout:
             self._arm(REQUEST, now + manager.request_timeout)
-        # What is refused is refused on its head: a body that came along is not waited for.
-        stream.request_done = head.length == 0 and not head.upgrade
-        if not manager.forwarding.admit(stream, head):
-            return pos
-        stream.request_done = end
-        if has_expect_continue(head.headers) and not manager.proxy_100_continue:
+        # Who answers the head alone does not wait for a body, even one that came along.
+        connect = head.method == b"CONNECT"
+        stream.request_done = head.length == 0 and not head.upgrade and not connect
+        try:
+            if not manager.forwarding.admit(stream, head):
+                return pos
+        except PeerError:
+            # Refused as if it could not be parsed: there is no request to speak of.
+            stream.request = None
+            raise
+        if (
+            head.headers.mask & EXPECT
+            and not manager.proxy_100_continue
+            and has_expect_continue(head.headers)
+        ):
             head.headers.drop(b"expect")
-            if not end:
+            if head.length != 0:
                 self.send_interim(100, Headers())
         if stream.upgrade:
-            self._state = TUNNEL if end else self._state
+            if end:
+                self._state = TUNNEL
             stream.begin(body, False)
+            return pos
+        if connect:
+            self._state = TUNNEL
+            stream.begin(b"", False)
             return pos
         if self._state == CHUNKED and pos < size and self._chunked is not None:
             # The first piece goes with the head.
             decoder = self._chunked
-            pos = decoder.feed(data, pos)
+            try:
+                pos = decoder.feed(data, pos)
+            except PeerError:
+                stream.begin(decoder.take(), False)
+                raise
             body = decoder.take()
             if decoder.done:
                 self._state = WAIT
@@ -434,12 +497,11 @@ class ServerConnection(Downstream):
         if stream is None:
             request = Request(b"", b"", b"", b"http", Headers())
             stream = Stream(manager, self, self.info, request, now)
+            stream.request = None
             stream.protocol = "HTTP/1.1"
             self.stream = stream
             self._http10 = False
             manager.began(stream)
-            if error.status == 431:
-                manager.stats.downstream_rq_too_large += 1
         stream.close_after = True
         self._state = CLOSING
         if body is None:
@@ -461,22 +523,27 @@ class ServerConnection(Downstream):
         close = not self._keep_alive or stream.close_after or self._draining
         if status == 101 and stream.upgrade:
             self._state = TUNNEL
+            self.upgraded = True
+            manager.stats.downstream_cx_upgrades_total += 1
+            manager.stats.downstream_cx_upgrades_active += 1
             close = False
-        elif end and not stream.request_done:
+        elif not stream.request_done:
             close = True
         tail = b"\r\n"
-        if status == 101 or status == 204:
+        if (
+            status == 101
+            or status == 204
+            or (headers.mask & CONTENT_LENGTH and headers.find(b"content-length") is not None)
+        ):
             pass
-        elif headers.mask & CONTENT_LENGTH and headers.find(b"content-length") is not None:
+        elif end and not data and not no_body:
+            tail = _NO_BODY
+        elif status == 304:
             pass
-        elif end and not data:
-            if not no_body:
-                tail = _NO_BODY
         elif self._http10:
             close = True
-        elif not (head_request and end):
-            if not no_body:
-                self._body_chunked = True
+        else:
+            self._body_chunked = not no_body
             tail = _CHUNKED
         fields = headers.fields
         if close:
@@ -487,6 +554,8 @@ class ServerConnection(Downstream):
             headers.put(_KEEP_ALIVE)
             fields = headers.fields
         first = status_line(status)
+        if self._http10:
+            first = b"HTTP/1.0" + first[8:]
         parts = [first]
         parts.extend([field.wire for field in fields])
         parts.append(tail)
@@ -549,6 +618,7 @@ class ServerConnection(Downstream):
         parts.extend([field.wire for field in headers.fields])
         parts.append(b"\r\n")
         data = b"".join(parts)
+        self.manager.answered(status, self.listener)
         if self.stream is not None:
             self._write(data, self.stream)
 
@@ -568,7 +638,7 @@ class ServerConnection(Downstream):
         """The last byte of a response is written."""
         now = self.manager.clock.current
         stream.last_downstream_sent = now
-        if stream.attempt is not None and not stream.request_done:
+        if not stream.request_done and self._state != TUNNEL:
             self.manager.stats.downstream_rq_response_before_rq_complete += 1
         attempt = stream.attempt
         stream.attempt = None
@@ -577,9 +647,7 @@ class ServerConnection(Downstream):
         if attempt is not None:
             attempt.response_sent(request_done)
         self.stream = None
-        if self._state == TUNNEL:
-            self._close_politely(now)
-        elif not request_done or not self._keep_alive or self._state == CLOSING:
+        if self._state == TUNNEL or not request_done or not self._keep_alive or self._state == CLOSING:
             self._close_politely(now)
         elif self._state == WAIT:
             self._next()
@@ -639,6 +707,9 @@ class ServerConnection(Downstream):
             self._arm(STREAM_DURATION, stream.start + seconds)
         else:
             self._disarm(STREAM_DURATION)
+
+    def completed(self, stream: Stream) -> None:
+        self.manager.completed(stream, self.listener)
 
     def client_is_slow(self) -> bool:
         return self._paused_for_client

@@ -67,6 +67,10 @@ class Downstream:
     def resume_request(self) -> None:
         raise NotImplementedError
 
+    def completed(self, stream: "Stream") -> None:
+        """The stream is over: count it."""
+        raise NotImplementedError
+
     def client_is_slow(self) -> bool:
         """The client does not take what is written: do not read more from upstream."""
         raise NotImplementedError
@@ -104,6 +108,8 @@ class Stream(StreamInfo):
         """The client asked for another protocol, and may."""
         self.idle_timeout: float = manager.settings.stream_idle_timeout
         """Seconds without a byte either way; the route may say otherwise."""
+        self.internal: bool = False
+        """The request comes from inside the mesh."""
         self.close_after: bool = False
         """The downstream connection must not be used again."""
         self._held: list[tuple[bytes, bool, Headers | None]] | None = None
@@ -114,11 +120,6 @@ class Stream(StreamInfo):
     def begin(self, data: bytes, end: bool) -> None:
         """The head is admitted (see ``forwarding.admit``): route it, filter it, send it on."""
         manager = self.manager
-        self.request_done = end
-        if data:
-            self.bytes_received = len(data)
-        if end:
-            self.request_end = self.start
         route = manager.route_table.find(self.head, self, self.random, manager.runtime)
         self.route = route
         if route is not None:
@@ -129,6 +130,8 @@ class Stream(StreamInfo):
             action = route.action
             if isinstance(action, Forward) and action.has_stream_times:
                 self._route_times(action)
+        if self.upgrade and not manager.forwarding.may_upgrade(self):
+            return
         if manager.filter_chain.plain:
             manager.router.start(self, data, end)
             return
@@ -183,6 +186,17 @@ class Stream(StreamInfo):
         self._filter_request(index + 1, data, end and held[-1][2] is None)
         if held and held[-1][2] is not None:
             self.request_trailers_arrived(held[-1][2])
+
+    def arrived(self, data: bytes, end: bool) -> None:
+        """What came with the head is about to be forwarded.
+
+        Whoever answers before that answers the head alone, and leaves the body unread: the
+        connection is not used again.
+        """
+        self.bytes_received = len(data)
+        if end:
+            self.request_done = True
+            self.request_end = self.start
 
     def _filter_data(self, data: bytes, end: bool) -> bytes:
         for http_filter in self.filters or ():
@@ -296,8 +310,7 @@ class Stream(StreamInfo):
         if self.finished:
             return
         self.flags |= flag
-        if details or not self.details:
-            self.details = details or "downstream_remote_disconnect"
+        self.details = details or "downstream_remote_disconnect"
         if self.attempt is not None:
             self.attempt.cancel()
             self.attempt = None
@@ -320,7 +333,7 @@ class Stream(StreamInfo):
         if self.filters is not None:
             for http_filter in self.filters:
                 http_filter.on_complete(self)
-        self.manager.completed(self)
+        self.downstream.completed(self)
 
     # -- for filters -----------------------------------------------------------------------------
 

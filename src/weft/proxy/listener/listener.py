@@ -231,6 +231,7 @@ class Listener:
         info.listener_name = settings.name
         info.listener_address = settings.address.address.text
         info.listener_metadata = settings.metadata
+        info.listener_stat_prefix = self._stat_prefix
         info.traffic_direction = settings.traffic_direction
 
     def _local_of(self, sockname: Any) -> Address:

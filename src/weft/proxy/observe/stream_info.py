@@ -38,6 +38,8 @@ class ConnectionInfo:
         self.application_protocols: list[str] = []
         self.listener_name: str = ""
         self.listener_address: str = ""
+        self.listener_stat_prefix: str = ""
+        """``listener.<address or stat_prefix>.``"""
         self.listener_metadata: Any = None
         self.traffic_direction: str = "UNSPECIFIED"
         self.filter_chain_name: str = ""
@@ -84,13 +86,13 @@ class StreamInfo:
         self.protocol: str = ""
         """``HTTP/1.1``; empty for TCP."""
         self.upstream_protocol: str = ""
-        self.virtual_host: "VirtualHost | None" = None
-        self.route: "Route | None" = None
+        self.virtual_host: VirtualHost | None = None
+        self.route: Route | None = None
         self.virtual_cluster: str = ""
         """What ``VirtualHost.virtual_cluster`` said of the request as it came."""
         self.cluster_name: str = ""
-        self.cluster: "Cluster | None" = None
-        self.host: "Host | None" = None
+        self.cluster: Cluster | None = None
+        self.host: Host | None = None
         self.attempts: int = 0
         self.attempted_hosts: list[str] | None = None
         self.upstream_local: Address = NOWHERE

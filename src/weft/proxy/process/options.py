@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from weft.proxy.context import Identity
+from weft.proxy.process.local_address import local_address
 
 SERVE: Final = "serve"
 VALIDATE: Final = "validate"
@@ -86,6 +87,7 @@ class Options:
             region=configured.region,
             sub_zone=configured.sub_zone,
             metadata=configured.metadata,
+            address=local_address(self.local_address_ip_version == "v6"),
         )
 
     def as_envoy_prints(self) -> dict[str, object]:

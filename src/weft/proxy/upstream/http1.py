@@ -78,8 +78,13 @@ class UpstreamConnection(RequestWriter):
         self._request_chunked: bool = False
         self._head_request: bool = False
         self._upgrade: bool = False
+        self._early: list[bytes] = []
+        """Sent by the client before the upgrade was granted: waits, for it may never be."""
         self._closing: bool = False
         self._paused: bool = False
+        self._eof: bool = False
+        self._active: bool = False
+        """A request was under way when we closed."""
         self._idle: _Idle | None = None
         self._duration: _Idle | None = None
 
@@ -119,7 +124,8 @@ class UpstreamConnection(RequestWriter):
             self._fail(PROTOCOL_ERROR, "")
 
     def eof_received(self) -> bool:
-        if self._state == UNTIL_CLOSE or self._state == TUNNEL:
+        self._eof = True
+        if self._state == UNTIL_CLOSE:
             reader = self.reader
             self._finished(keep=False)
             if reader is not None:
@@ -127,14 +133,14 @@ class UpstreamConnection(RequestWriter):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        active = self.reader is not None
+        active = self.reader is not None or self._active
         if self._idle is not None:
             self._idle.close()
         if self._duration is not None:
             self._duration.close()
         self.transport = None
         if self.link is not None:
-            self.link.closed(local=self._closing, active=active)
+            self.link.closed(local=self._closing and not self._eof, active=active)
         self.pool.lost(self)
         reader = self.reader
         if reader is None:
@@ -143,8 +149,12 @@ class UpstreamConnection(RequestWriter):
             self._detach()
             reader.on_data(b"", True, self.pool.clock.now())
             return
+        # Before the first byte the host may never have seen the request; after it, it broke its word.
+        begun = (self._state != HEAD and self._state != TUNNEL) or bool(self._rest)
+        if begun:
+            self.pool.stats.upstream_cx_protocol_error += 1
         self._detach()
-        reader.on_reset(CONNECTION_TERMINATION, "")
+        reader.on_reset(PROTOCOL_ERROR if begun else CONNECTION_TERMINATION, "")
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -193,6 +203,9 @@ class UpstreamConnection(RequestWriter):
         out = b"".join(parts)
         self.wire_sent = 0
         self.header_sent = len(out) - len(request.method) - len(request.path) - 14
+        if data and upgrade and not self._declared(headers):
+            self._early.append(data)
+            data = b""
         if data:
             if self._request_chunked:
                 out += chunk(data)
@@ -207,7 +220,14 @@ class UpstreamConnection(RequestWriter):
         if end:
             self._request_over()
 
+    def _declared(self, headers: Headers) -> bool:
+        """The upgrade request has a body of its own."""
+        return headers.mask & CONTENT_LENGTH != 0 and headers.find(b"content-length") not in (None, b"0")
+
     def send_data(self, data: bytes, end: bool) -> None:
+        if self._upgrade and self._state == HEAD and data:
+            self._early.append(data)
+            return
         if self._request_chunked:
             if data:
                 data = chunk(data)
@@ -235,6 +255,7 @@ class UpstreamConnection(RequestWriter):
             self.transport.write_eof()
 
     def reset(self) -> None:
+        self._active = True
         self._detach()
         self._close()
 
@@ -285,12 +306,22 @@ class UpstreamConnection(RequestWriter):
         size = len(data)
         if not head.keep_alive:
             self.last_use = True
+            self.pool.stats.upstream_cx_close_notify += 1
+        if status == 204 and head.headers.mask & CONTENT_LENGTH:
+            # RFC 9110 8.6: a 204 has neither body nor length.
+            if length:
+                raise PeerError("http1.codec_error", "204 with a content-length")
+            head.headers.drop(b"content-length")
         if status == 101:
             if not self._upgrade:
                 raise PeerError("http1.codec_error", "101 without an upgrade request")
             self._state = TUNNEL
             self.last_use = True
             reader.on_response(response, data[pos:], False, now)
+            if self._early:
+                early = b"".join(self._early)
+                self._early = []
+                self._write(early)
             return
         if self._head_request or status == 204 or status == 304:
             length = 0
@@ -366,6 +397,10 @@ class UpstreamConnection(RequestWriter):
         """The response is complete: back to the pool, before the reader hears of it, so that its
         next request finds the connection there.  ``keep`` is false when bytes are left over."""
         self._detach()
+        if not keep and not self._eof:
+            self.pool.stats.upstream_cx_protocol_error += 1
+        if not self._request_done:
+            self._active = True
         if not keep or self.last_use or not self._request_done or self.transport is None or self.transport.is_closing():
             self._close()
             return
@@ -377,11 +412,13 @@ class UpstreamConnection(RequestWriter):
         self._state = NOTHING
         self._chunked = None
         self._rest = b""
+        self._early = []
         self.pool.request_ended()
 
     def _fail(self, reason: int, text: str) -> None:
         reader = self.reader
         if reader is not None:
+            self._active = True
             self._detach()
         self._close()
         if reader is not None:

@@ -80,7 +80,7 @@ class Http1Pool:
         limits.wait_began()
         self.pending.append(reader)
         if self.connecting < len(self.pending):
-            if limits.can_connect():
+            if cluster.can_connect(self.host, self.priority):
                 self._connect()
             else:
                 stats.upstream_cx_overflow += 1
@@ -155,7 +155,7 @@ class Http1Pool:
         reason = _RESETS[failure.reason]
         waiting = list(self.pending)
         self.pending.clear()
-        for reader in waiting:
+        for _ in waiting:
             self._waited()
         for reader in waiting:
             self.cluster.stats.upstream_rq_pending_failure_eject += 1
@@ -170,7 +170,9 @@ class Http1Pool:
         self.cluster.stats.upstream_rq_per_cx.record(connection.requests)
         self.forget(connection)
         self.connections.discard(connection)
-        if self.pending and not self.connecting and (not self.connections or self.limits.can_connect()):
+        if self.pending and not self.connecting and (
+            not self.connections or self.cluster.can_connect(self.host, self.priority)
+        ):
             self._connect()
 
     def drain(self) -> None:

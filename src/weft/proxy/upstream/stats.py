@@ -233,6 +233,8 @@ class ClusterStats(StatGroup):
         """Responses to requests that carry ``x-envoy-internal: true``."""
         self.codes = Codes()
         """Responses to requests of which neither is known."""
+        self.canary: Codes | None = None
+        """Those of canaries, which are also in one of the above."""
         self.external_rq_time: Histogram | None = None
         self.internal_rq_time: Histogram | None = None
 
@@ -242,6 +244,12 @@ class ClusterStats(StatGroup):
             self.internal.count(status)
         else:
             self.external.count(status)
+
+    def count_canary(self, status: int) -> None:
+        """A response with ``x-envoy-upstream-canary: true``, or of a canary host."""
+        if self.canary is None:
+            self.canary = Codes()
+        self.canary.count(status)
 
     def record_time(self, milliseconds: int, internal: bool) -> None:
         """``upstream_rq_time`` of one completed request."""
@@ -274,6 +282,9 @@ class ClusterStats(StatGroup):
                     out[plain] = out.get(plain, 0) + count
             if codes is not self.codes:
                 out[f"{stem}_completed"] = _total(codes)
+        if self.canary is not None:
+            out.update(self.canary.named("canary.upstream_rq", each=True))
+            out["canary.upstream_rq_completed"] = _total(self.canary)
         return out
 
     def more_histograms(self) -> dict[str, tuple[str, Histogram]]:
