@@ -203,8 +203,13 @@ class ForkedWorkers:
             self._spawn_again(process.index)
 
     def _spawn_again(self, index: int) -> None:
-        if not self._ending:
+        if self._ending:
+            return
+        try:
             self._spawn(index)
+        except OSError as error:  # no memory, or no more processes, for now
+            _LOG.error("worker %d cannot be replaced now: %s", index, error)
+            self._loop.call_later(_PAUSES[-1], self._spawn_again, index)
 
     # -- talk --------------------------------------------------------------------------------------
 

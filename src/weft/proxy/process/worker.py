@@ -166,7 +166,8 @@ class Worker:
         """The same, giving the traffic its turns."""
         out = Snapshot()
         try:
-            for out in self.stats.snapshots():
+            for unfinished in self.stats.snapshots():
+                out = unfinished
                 await asyncio.sleep(0)
         except RuntimeError:  # clusters came or went meanwhile
             return self.stats.snapshot()
@@ -176,7 +177,8 @@ class Worker:
         """:meth:`snapshot_gently` for main."""
         packed = b""
         try:
-            for packed in self.stats.packs():
+            for part in self.stats.packs():
+                packed = part
                 await asyncio.sleep(0)
         except RuntimeError:
             return self.stats.pack()
