@@ -19,11 +19,13 @@ from typing import Any
 
 from weft.testing.peer import Client, Upstream, Waited
 from weft.testing.suites import UPSTREAMS, filled
-from weft.testing.transcript import Exchange, Stage, play, read_message
+from weft.testing.transcript import Exchange, Stage, normal, perform, read_message
 
 FLAGS = ["--concurrency", "1", "-l", "warn", "--use-dynamic-base-id", "--file-flush-interval-msec", "5"]
 _COUNTED = re.compile(r"^(?!.*\badmin\b)(http|cluster|listener|tcp|\w*limit|\w+_rate_limit|proxy_proto)\b")
-_BUSY = re.compile(r"^(?!.*\badmin\b).*(_cx_active|_rq_active|_rq_pending_active|active_connections): [1-9]")
+_BUSY = re.compile(
+    r"^(?!.*\badmin\b).*(_cx_(\w+_)?active|_rq_active|_rq_pending_active|active_connections): [1-9]"
+)
 _LOGGED = re.compile(r"^http\.\w+\.downstream_rq_total$|^tcp\.\w+\.downstream_cx_total$")
 
 
@@ -147,12 +149,17 @@ class Side:
         return found
 
     async def observe(self, exchange: Exchange) -> list[str]:
-        seen = await play(exchange, self.stage)
+        performed = await perform(exchange, self.stage)
+        seen = [normal(line) for line in performed.seen]
         after = await self.counters()
         self._due = 0
         seen += [f"still busy: {line}" for line in self.busy]
         for name in sorted(after.keys() | self.before.keys()):
             change = after.get(name, 0) - self.before.get(name, 0)
+            _, _, prefix_and_more = name.partition("http.")
+            prefix, _, stat = prefix_and_more.partition(".")
+            if stat == "downstream_cx_tx_bytes_total":
+                change -= performed.longer.get(prefix, 0)
             if change:
                 seen.append(f"stat {name} {change:+d}")
             if _LOGGED.match(name):

@@ -79,8 +79,13 @@ class Message:
 
 
 async def play(exchange: Exchange, stage: Stage) -> list[str]:
-    """Run the script; the observation.  A step that fails ends it and is part of the observation."""
-    player = _Player(exchange, stage)
+    """Run the script; the observation, without what differs from run to run."""
+    return [normal(line) for line in (await perform(exchange, stage)).seen]
+
+
+async def perform(exchange: Exchange, stage: Stage) -> "Performance":
+    """Run the script.  A step that fails ends it and is part of the observation."""
+    player = Performance(exchange, stage)
     try:
         for line in exchange.script:
             try:
@@ -90,15 +95,21 @@ async def play(exchange: Exchange, stage: Stage) -> list[str]:
                 break
     finally:
         player.close()
-    return [normal(line) for line in player.seen]
+    return player
 
 
-class _Player:
+class Performance:
+    """A script being played, and what was seen."""
+
     def __init__(self, exchange: Exchange, stage: Stage) -> None:
         self.stage = stage
         self.exchange = exchange
         self.seen: list[str] = []
         self.clients: dict[str, Client] = {}
+        self.listeners: dict[str, str] = {}
+        """Where each client is connected."""
+        self.longer: dict[str, int] = {}
+        """Listener -> bytes by which slow moments made its responses longer."""
         self.first = {name: len(upstream.peers) for name, upstream in stage.upstreams.items()}
         self.last: dict[str, Peer] = {}
         self.marked = asyncio.get_running_loop().time()
@@ -134,7 +145,9 @@ class _Player:
         client = self.clients.get(name)
         if rest.startswith("open") or client is None:
             words = rest.split() if rest.startswith("open") else []
-            host, port = self.stage.listeners[words[1] if len(words) > 1 else self.exchange.listener]
+            listener = words[1] if len(words) > 1 else self.exchange.listener
+            host, port = self.stage.listeners[listener]
+            self.listeners[name] = listener
             local = (words[3], 0) if len(words) > 3 else None
             if client is not None:
                 client.close()
@@ -142,10 +155,16 @@ class _Player:
             self.clients[name] = client
             if words:
                 return
-        if rest == "outcome":
-            await self._outcome(client, name)
-        else:
-            await self._act(who, rest, client, name)
+        seen = len(self.seen)
+        try:
+            if rest == "outcome":
+                await self._outcome(client, name)
+            else:
+                await self._act(who, rest, client, name)
+        finally:
+            told = [match[1] for line in self.seen[seen:] for match in _SERVICE_TIME.finditer(line)]
+            listener = self.listeners[name]
+            self.longer[listener] = self.longer.get(listener, 0) + sum(len(digits) - 1 for digits in told)
 
     async def _outcome(self, client: Client, name: str) -> None:
         upstream = self.stage.upstreams["U"]
@@ -336,6 +355,7 @@ def shown(data: bytes) -> str:
     return f"{len(data)} bytes, sha1 {hashlib.sha1(data, usedforsecurity=False).hexdigest()}"
 
 
+_SERVICE_TIME = re.compile(r"x-envoy-upstream-service-time: (\d+)")
 _NORMAL = [
     (re.compile(r"(?i)(  date: )\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), r"\1<date>"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<uuid>"),
