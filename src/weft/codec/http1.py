@@ -30,6 +30,7 @@ from weft.http.headers import (
 from weft.http.joined import JOINED_IN_REQUESTS, JOINED_IN_RESPONSES
 
 CODEC_ERROR: Final = "http1.codec_error"
+INVALID_CHARACTERS: Final = "http1.invalid_characters"
 _ODD: Final = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION
 """Fields that the parser itself must look at."""
 
@@ -131,7 +132,7 @@ def _parse_line(line: bytes) -> Field:
     if b"\r" in value:
         value = value.replace(b"\r", b"")  # as Envoy's parser; what is left is judged like any value
     if _VALUE.fullmatch(value) is None:
-        raise PeerError(CODEC_ERROR, "invalid character in a header value")
+        raise PeerError(INVALID_CHARACTERS, "invalid character in a header value")
     field = Field(name.lower(), value)
     if field.bit & CONNECTION:
         field.note = _options_of(value)
@@ -205,7 +206,11 @@ def _joined(fields: list[Field], names: frozenset[bytes]) -> list[Field]:
             out.append(field)  # framing judges these itself
         elif name in places:
             at = places[name]
-            out[at] = Field(name, out[at].value + b"," + field.value)
+            before = out[at].value
+            if not before:
+                out[at] = field
+            elif field.value:
+                out[at] = Field(name, before + b"," + field.value)
         else:
             places[name] = len(out)
             out.append(field)
@@ -295,7 +300,8 @@ def _request(lines: list[bytes], start: int, end: int, options: Http1Options) ->
     if words[2] == b"HTTP/1.1" and words[0] in METHODS:
         minor = 1
         if words[1].translate(None, _TARGET_BYTES) or not words[1]:
-            raise PeerError(CODEC_ERROR, "invalid character in the request target")
+            kind = INVALID_CHARACTERS if b"\0" in words[1] else CODEC_ERROR
+            raise PeerError(kind, "invalid character in the request target")
     else:
         if b"\n" in lines[0]:
             raise _NotPlain
@@ -378,7 +384,9 @@ def _request_framing(head: RequestHead, options: Http1Options) -> None:
     if encodings or mask & TRANSFER_ENCODING:
         chunked = len(encodings) == 1 and encodings[0].lower() == b"chunked"
         if length >= 0 and not (options.allow_chunked_length and chunked):
-            raise PeerError(CODEC_ERROR, "both transfer-encoding and content-length")
+            raise PeerError(
+                "http1.content_length_and_chunked_not_allowed", "both transfer-encoding and content-length"
+            )
         if head.minor == 0:
             raise PeerError(CODEC_ERROR, "transfer-encoding in HTTP/1.0")
         if not chunked:
@@ -533,6 +541,7 @@ class ChunkedDecoder:
         self._state: int = _SIZE
         self._size: int = 0
         self._digits: int = 0
+        self._cr: bool = False
         self._line = b""
 
     def feed(self, data: bytes, pos: int) -> int:
@@ -558,6 +567,8 @@ class ChunkedDecoder:
                         raise PeerError(CODEC_ERROR, "chunk size overflow")
                     self._size = self._size * 16 + int(data[pos - 1 : pos], 16)
                 elif byte == 10:
+                    if not self._cr:
+                        raise PeerError(CODEC_ERROR, "chunk size line without CR")
                     self._size_done()
                 elif self._digits == 0 and byte not in (32, 9, 13):
                     raise PeerError(CODEC_ERROR, "invalid chunk size")
@@ -566,6 +577,7 @@ class ChunkedDecoder:
                 elif byte == 13:
                     if pos < size and data[pos] != 10:
                         raise PeerError(CODEC_ERROR, "invalid chunk size")
+                    self._cr = True
                 else:
                     raise PeerError(CODEC_ERROR, "invalid chunk size")
             elif state == _EXTENSION:
@@ -579,6 +591,8 @@ class ChunkedDecoder:
                     raise PeerError(CODEC_ERROR, "invalid chunk extension")
                 if newline < 0:
                     return size
+                if not self._line.endswith(b"\r") and not extension.endswith(b"\r"):
+                    raise PeerError(CODEC_ERROR, "chunk size line without CR")
                 pos = newline + 1
                 self._line = b""
                 self._size_done()
@@ -608,6 +622,7 @@ class ChunkedDecoder:
         if self._digits == 0:
             raise PeerError(CODEC_ERROR, "invalid chunk size")
         self._digits = 0
+        self._cr = False
         if self._size:
             self._state = _DATA
         else:

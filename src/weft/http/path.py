@@ -64,9 +64,9 @@ class PathPolicy:
         if self.escaped_slashes != KEEP and b"%" in path:
             bare, query = _split(path)
             if _ESCAPED_SLASH.search(bare) is not None:
+                path = unescape_slashes(bare) + query
                 if self.escaped_slashes == REJECT_ESCAPED:
                     return REJECT, path
-                path = unescape_slashes(bare) + query
                 if self.escaped_slashes == UNESCAPE_AND_REDIRECT:
                     outcome = REDIRECT
         if self.normalize:

@@ -314,8 +314,10 @@ class ConnectionManager:
         if stream.response_started:
             self.answered(stream.status, listener)
         stats.downstream_rq_time.record(int((stream.end - stream.start) * 1000.0 + 0.5))
-        if stream.flags & flags.DOWNSTREAM_CONNECTION_TERMINATION or (
-            not stream.request_done and stream.response_done
+        if (
+            stream.aborted
+            or stream.flags & flags.DOWNSTREAM_CONNECTION_TERMINATION
+            or not stream.request_done
         ):
             stats.downstream_rq_rx_reset += 1
         if self.access_logs:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from weft.codec.errors import PeerError
-from weft.codec.http1 import RequestHead
+from weft.codec.http1 import CODEC_ERROR, RequestHead
 from weft.http.headers import (
     CONNECTION,
     DATE,
@@ -132,7 +132,7 @@ class Forwarding:
         authority = request.authority
         if not authority or authority.translate(None, _HOST_CHARS):
             if authority:
-                raise PeerError("http1.invalid_authority", "invalid character in the host")
+                raise PeerError("http.invalid_authority", "invalid character in the host")
             if head.minor == 0 and head.host is None and settings.options.default_host:
                 request.authority = settings.options.default_host
             elif head.host is None:
@@ -192,7 +192,8 @@ class Forwarding:
             request.authority = authority
             request.path = path or b"/"
         elif target != b"*" or request.method != b"OPTIONS":
-            raise PeerError("http1.invalid_url", "the target is neither a path nor an absolute URL")
+            kind = "http1.invalid_scheme" if sep else "http1.invalid_url" if target == b"*" else CODEC_ERROR
+            raise PeerError(kind, "the target is neither a path nor an absolute URL")
 
     def _normalize(self, stream: "Stream") -> bool:
         request = stream.head
@@ -382,7 +383,7 @@ class Forwarding:
             return
         # Our own address stands for loopback: it would mean nothing to whoever reads it.
         local = self.manager.context.identity.address
-        ip = (local if local and ip_address(remote.ip).is_loopback else remote.ip).encode()
+        ip = (local if local and remote.ip in ("127.0.0.1", "::1") else remote.ip).encode()
         before = headers.joined(b"x-forwarded-for") if headers.mask & FORWARDED_FOR else None
         headers.put(Field(b"x-forwarded-for", ip if before is None else before + b"," + ip))
 

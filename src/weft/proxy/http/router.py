@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from weft.proxy.upstream.cluster import Cluster
     from weft.proxy.upstream.host import Host
 
+_FIRST_ATTEMPT: Final = Field(b"x-envoy-attempt-count", b"1")
 _OVERLOADED: Final = [Field(b"x-envoy-overloaded", b"true")]
 _TIMEOUT_HEADER: Final = b"x-envoy-upstream-rq-timeout-ms"
 _FOR_ROUTERS: Final = (
@@ -110,13 +111,22 @@ class Router:
                 timeout = _asked_timeout(headers, timeout)
                 for name in _FOR_ROUTERS:
                     headers.drop(name)
-            if timeout:
-                expected = self._expected.get(timeout)
+            retry = action.retry
+            if (
+                retry is not None
+                and retry.per_try_timeout
+                and (not timeout or retry.per_try_timeout < timeout)
+            ):
+                told = retry.per_try_timeout
+            else:
+                told = timeout
+            if told:
+                expected = self._expected.get(told)
                 if expected is None:
                     if len(self._expected) > 256:
                         self._expected.clear()
-                    expected = Field(b"x-envoy-expected-rq-timeout-ms", b"%d" % round(timeout * 1000))
-                    self._expected[timeout] = expected
+                    expected = Field(b"x-envoy-expected-rq-timeout-ms", b"%d" % round(told * 1000))
+                    self._expected[told] = expected
                 if headers.mask & ENVOY:
                     headers.put(expected)
                 else:
@@ -134,6 +144,8 @@ class Router:
             route.request_headers.apply(headers, stream, manager.clock)
         action.rewrite(request, stream, manager.clock, original_path=self.envoy_headers)
         stream.attempts = 1
+        if route.virtual_host.attempt_count_in_request:
+            headers.put(_FIRST_ATTEMPT)
         if host is None:
             cluster.stats.count_response(503, stream.internal)
             stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
@@ -288,8 +300,9 @@ class Attempt(ResponseReader):
             self.stream.downstream.resume_request()
 
     def on_interim(self, status: int, headers: Headers) -> None:
-        self.cluster.stats.count_response(status, self.stream.internal)
-        if self.router.manager.proxy_100_continue:
+        if status != 103:  # Early hints are dropped unseen, as in Envoy.
+            self.cluster.stats.count_response(status, self.stream.internal)
+        if status != 103 and self.router.manager.proxy_100_continue:
             self.stream.downstream.send_interim(status, headers)
 
     def on_response(self, response: Response, data: bytes, end: bool, now: float) -> None:
@@ -324,6 +337,8 @@ class Attempt(ResponseReader):
         route = stream.route
         if route is not None and route.response_headers is not None:
             route.response_headers.apply(headers, stream, manager.clock)
+        if route is not None and route.virtual_host.attempt_count_in_response:
+            headers.put(_FIRST_ATTEMPT)
         if end:
             self._complete(now)
         elif stream.downstream.client_is_slow():
@@ -371,7 +386,6 @@ class Attempt(ResponseReader):
             details += "|" + text.replace(" ", "_")
         details += "}"
         if self._response_begun:
-            self.router.manager.stats.downstream_rq_tx_reset += 1
             stream.abort(what.flag, details)
             return
         self.cluster.stats.count_response(what.status, stream.internal)
@@ -398,7 +412,6 @@ class Attempt(ResponseReader):
         self.cancel()
         stream.attempt = None
         if begun:
-            self.router.manager.stats.downstream_rq_tx_reset += 1
             stream.abort(flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
         else:
             stream.reply(504, b"upstream request timeout", flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")

@@ -377,6 +377,10 @@ class ServerConnection(Downstream):
             if end:
                 self._state = TUNNEL
             stream.begin(body, False)
+            if stream.upgrade:
+                self.upgraded = True
+                manager.stats.downstream_cx_upgrades_total += 1
+                manager.stats.downstream_cx_upgrades_active += 1
             return pos
         if connect:
             self._state = TUNNEL
@@ -523,12 +527,11 @@ class ServerConnection(Downstream):
         close = not self._keep_alive or stream.close_after or self._draining
         if status == 101 and stream.upgrade:
             self._state = TUNNEL
-            self.upgraded = True
-            manager.stats.downstream_cx_upgrades_total += 1
-            manager.stats.downstream_cx_upgrades_active += 1
             close = False
         elif not stream.request_done:
             close = True
+        if not stream.request_done:
+            manager.stats.downstream_rq_response_before_rq_complete += 1
         tail = b"\r\n"
         if (
             status == 101
@@ -638,8 +641,6 @@ class ServerConnection(Downstream):
         """The last byte of a response is written."""
         now = self.manager.clock.current
         stream.last_downstream_sent = now
-        if not stream.request_done and self._state != TUNNEL:
-            self.manager.stats.downstream_rq_response_before_rq_complete += 1
         attempt = stream.attempt
         stream.attempt = None
         request_done = stream.request_done
@@ -722,7 +723,7 @@ class ServerConnection(Downstream):
         """
         self._draining = True
         if self.stream is None and not self._closed and not self._rest and self._state != CLOSING:
-            self._arm(IDLE, self.manager.clock.now() + DRAIN_GRACE)
+            self._arm(IDLE, self.manager.clock.now() + min(DRAIN_GRACE, self.manager.settings.drain_timeout))
 
 
 _REASON_BODY: Final[dict[int, bytes]] = {

@@ -108,6 +108,8 @@ class Stream(StreamInfo):
         """The client asked for another protocol, and may."""
         self.idle_timeout: float = manager.settings.stream_idle_timeout
         """Seconds without a byte either way; the route may say otherwise."""
+        self.aborted: bool = False
+        """The response was broken off."""
         self.internal: bool = False
         """The request comes from inside the mesh."""
         self.close_after: bool = False
@@ -302,6 +304,8 @@ class Stream(StreamInfo):
         if not self.details or self.details == "via_upstream":
             self.details = details
         self.close_after = True
+        self.aborted = True
+        self.manager.stats.downstream_rq_tx_reset += 1
         if not self.finished:
             self.downstream.abort(self)
 

@@ -189,8 +189,6 @@ class TcpSession:
         cluster.stats.upstream_rq_pending_failure_eject += 1
         info.flags |= flags.UPSTREAM_CONNECTION_FAILURE
         info.upstream_failure = failure.text
-        if failure.reason is Reason.TIMEOUT and not failure.text:
-            info.upstream_failure = "connection timeout"
         settings = self.proxy.settings
         if info.attempts >= settings.connect_attempts:
             cluster.stats.upstream_cx_connect_attempts_exceeded += 1
@@ -385,7 +383,12 @@ class TcpSession:
             # So that a sink that was full says so when it is empty, not when it is half full.
             for transport in (mine, its):
                 transport.set_write_buffer_limits(high=max(transport.get_write_buffer_limits()), low=0)
-        if mine.get_write_buffer_size() or its.get_write_buffer_size() or mine.is_closing() or its.is_closing():
+        if (
+            mine.get_write_buffer_size()
+            or its.get_write_buffer_size()
+            or mine.is_closing()
+            or its.is_closing()
+        ):
             return False
         self._may_splice = False
         self.state = SPLICED
