@@ -104,14 +104,15 @@ def test_connections_that_wait_for_a_dead_worker_are_accepted_by_its_successor(s
 
 def test_a_stuck_worker_is_counted_and_may_go_on(start):
     proxy = start(bootstrap(listener(), watchdogs=QUICK_WATCHDOG), "--concurrency", "2").ready()
-    assert proxy.stats()["workers.watchdog_mega_miss"] == 0
     stuck = proxy.workers()[1]
     os.kill(stuck, signal.SIGSTOP)
 
-    stats = eventually(lambda: (s := proxy.stats())["workers.watchdog_mega_miss"] and s, "a mega miss")
-    assert stats["server.worker_1.watchdog_mega_miss"] == 1
-    assert stats["server.worker_1.watchdog_miss"] == stats["workers.watchdog_miss"] == 1
-    assert stats["server.worker_0.watchdog_miss"] == 0
+    stats = eventually(lambda: (s := proxy.stats())["server.worker_1.watchdog_mega_miss"] and s, "a mega miss")
+    # On a loaded machine the other one may have missed too; each is counted where it belongs.
+    for kind in ("watchdog_miss", "watchdog_mega_miss"):
+        assert stats[f"workers.{kind}"] == stats[f"server.worker_0.{kind}"] + stats[f"server.worker_1.{kind}"]
+    assert stats["server.worker_1.watchdog_miss"] >= 1
+    assert stats["main_thread.watchdog_miss"] == stats["server.main_thread.watchdog_miss"]
     os.kill(stuck, signal.SIGCONT)
     assert stuck in proxy.workers()
     assert [proxy.get() for _ in range(10)] == [(200, "hello")] * 10
