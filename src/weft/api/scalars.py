@@ -29,6 +29,7 @@ def short_name(full_name: str) -> str:
 
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_HEXADECIMAL: Final = re.compile(r"[+-]?0[xX][0-9a-fA-F]+", re.ASCII)
 _DECIMAL: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
@@ -44,6 +45,8 @@ def _integer_reader(low: int, high: int) -> Callable[[Node], int]:
             if not number.is_integer():
                 raise Wrong(f"expected an integer, not {text}")
             value = int(number)
+        elif _HEXADECIMAL.fullmatch(text):
+            value = int(text, 16)
         else:
             raise Wrong(f"expected an integer, not {node.describe()}")
         if not low <= value <= high:
@@ -56,9 +59,14 @@ def _integer_reader(low: int, high: int) -> Callable[[Node], int]:
 def read_float(node: Node) -> float:
     if node.kind not in (NUMBER, STRING):
         raise Wrong(f"expected a number, not {node.describe()}")
-    text = node.text
+    text = node.text.strip()
     if _NUMBER.fullmatch(text):
-        return float(text)
+        value = float(text)
+        if math.isinf(value) and node.kind == NUMBER:
+            raise Wrong(f"{text} is out of range")
+        return value
+    if _HEXADECIMAL.fullmatch(text):
+        return float(int(text, 16))
     if node.kind == STRING and text.lower() in ("nan", "infinity", "-infinity", "inf", "-inf"):
         return float(text)
     raise Wrong(f"expected a number, not {node.describe()}")
@@ -111,8 +119,9 @@ def _enum_reader(enum: Any) -> Callable[[Node], int]:
             number = names.get(node.text.lower())
             if number is not None:
                 return number
-            if _DECIMAL.fullmatch(node.text) and -(2**31) <= int(node.text) < 2**31:
-                return int(node.text)
+            text = node.text.strip()
+            if _DECIMAL.fullmatch(text) and len(text) < 12 and -(2**31) <= int(text) < 2**31:
+                return int(text)
             near = difflib.get_close_matches(node.text.lower(), names, 1, 0.6)
             known = [value.name for value in enum.values]
             if near:
