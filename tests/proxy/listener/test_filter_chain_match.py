@@ -115,10 +115,16 @@ def test_the_chain_of_a_connection(matches, info, chain):
     ("one", "other", "ambiguous"),
     [
         pytest.param(ChainMatch(), ChainMatch(), True, id="equal"),
-        pytest.param(ChainMatch(server_names=("a", "b")), ChainMatch(server_names=("b", "c")), True, id="one-in-common"),
-        pytest.param(ChainMatch(prefixes=("0.0.0.0/0",)), ChainMatch(), False, id="written-and-implied-prefix"),
+        pytest.param(
+            ChainMatch(server_names=("a", "b")), ChainMatch(server_names=("b", "c")), True, id="one-in-common"
+        ),
+        pytest.param(
+            ChainMatch(prefixes=("0.0.0.0/0",)), ChainMatch(), False, id="written-and-implied-prefix"
+        ),
         pytest.param(ChainMatch(source_ports=(1,)), ChainMatch(source_ports=(2,)), False, id="different"),
-        pytest.param(ChainMatch(prefixes=("10.0.0.0/8",)), ChainMatch(prefixes=("10.0.0.0/9",)), False, id="nested"),
+        pytest.param(
+            ChainMatch(prefixes=("10.0.0.0/8",)), ChainMatch(prefixes=("10.0.0.0/9",)), False, id="nested"
+        ),
     ],
 )
 def test_overlap(one, other, ambiguous):
@@ -148,7 +154,10 @@ def name_rank(names, sni):
         return 0
     if sni and sni in names:
         return 1000
-    return max([len(name) for name in names if name.startswith(".") and sni.endswith(name) and sni != name], default=-1)
+    return max(
+        [len(name) for name in names if name.startswith(".") and sni.endswith(name) and sni != name],
+        default=-1,
+    )
 
 
 def reference(matches, info):
@@ -160,16 +169,28 @@ def reference(matches, info):
         best = max(ranks.values(), default=none)
         alive = {} if best == none else {i: match for i, match in alive.items() if ranks[i] == best}
 
-    keep(lambda m: 1 if info.local.ip and m.destination_port == info.local.port else 0 if not m.destination_port else -1)
+    keep(
+        lambda m: (
+            1
+            if info.local.ip and m.destination_port == info.local.port
+            else 0
+            if not m.destination_port
+            else -1
+        )
+    )
     keep(lambda m: longest(m.prefixes, info.local.ip))
     keep(lambda m: name_rank(m.server_names, info.server_name))
     transport = info.transport_protocol or "raw_buffer"
     keep(lambda m: 1 if m.transport_protocol == transport else 0 if not m.transport_protocol else -1)
     offered = info.application_protocols
     keep(
-        lambda m: 0
-        if not m.application_protocols
-        else max([len(offered) - offered.index(p) for p in m.application_protocols if p in offered], default=-1)
+        lambda m: (
+            0
+            if not m.application_protocols
+            else max(
+                [len(offered) - offered.index(p) for p in m.application_protocols if p in offered], default=-1
+            )
+        )
     )
     keep(lambda m: longest(m.direct_source_prefixes, info.direct_remote.ip))
     ip = info.remote.ip

@@ -133,7 +133,9 @@ class AcceptedConnection(Accepted):
                 if verdict == WAIT and not resumed and self.buffer:
                     verdict = filter.on_data(self)
             except Exception:
-                _LOG.exception("a listener filter failed; the connection from %s is closed", self.info.remote.text)
+                _LOG.exception(
+                    "a listener filter failed; the connection from %s is closed", self.info.remote.text
+                )
                 self.listener.stats.downstream_listener_filter_error += 1
                 verdict = CLOSE
             if verdict == WAIT and len(self.buffer) <= MOST_PEEKED:

@@ -78,7 +78,9 @@ class _Farewell:
 class ChainDrain(Deadline):
     """A chain that no new connection enters; what is left at the deadline is closed."""
 
-    def __init__(self, chain: RunningChain, context: WorkerContext, over: "Callable[[ChainDrain], None]") -> None:
+    def __init__(
+        self, chain: RunningChain, context: WorkerContext, over: "Callable[[ChainDrain], None]"
+    ) -> None:
         super().__init__(context.deadlines)
         self.chain = chain
         self._over = over

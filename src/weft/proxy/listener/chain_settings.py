@@ -74,7 +74,10 @@ def filter_chain_settings(message: Any, where: Where) -> FilterChainSettings:
 
 def filter_chains_settings(messages: Any, where: Where) -> tuple[FilterChainSettings, ...]:
     """From ``repeated FilterChain``; chains that could both be meant by one connection are a problem."""
+    before = len(where.problems.items)
     chains = tuple(filter_chain_settings(message, where.item(i)) for i, message in enumerate(messages))
+    if len(where.problems.items) > before:
+        return chains  # criteria may be missing, and chains only look alike
     seen: dict[ChainMatch, int] = {}
     for i, chain in enumerate(chains):
         first = seen.setdefault(chain.match, i)

@@ -4,6 +4,7 @@ The counterpart of Envoy's ``envoy.filters.listener.http_inspector``: it sets th
 that filter chains match on (``http/1.0``, ``http/1.1``, ``h2c``), and refuses nothing.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +19,6 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MOST: Final = 64 * 1024
 """Bytes of a request line looked at (Envoy's ``MAX_INSPECT_SIZE``)."""
 _TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-_LONGEST_METHOD: Final = 64
 
 
 class HttpInspectorStats(StatGroup):
@@ -48,32 +48,45 @@ NOT_HTTP: Final = ""
 
 
 def protocol_of(data: bytes) -> str:
-    """``http/1.0``, ``http/1.1``, ``h2c``, NOT_HTTP, or UNDECIDED when more bytes are needed."""
+    """``http/1.0``, ``http/1.1``, ``h2c``, NOT_HTTP, or UNDECIDED when more bytes are needed.
+
+    As lenient as Envoy: words may be far apart, and a line with another version, or none, is HTTP/1.0.
+    """
     if data[: len(PREFACE)] == PREFACE[: len(data)]:
         return "h2c" if len(data) >= len(PREFACE) else UNDECIDED
-    # Empty lines before a request line are allowed (RFC 9112 2.2).
-    start = 0
-    while data[start : start + 2] == b"\r\n":
-        start += 2
-    end = data.find(b"\n", start, MOST)
+    end = data.find(b"\n", 0, MOST)
     if end < 0:
         if len(data) >= MOST:
             return NOT_HTTP
-        space = data.find(b" ", start, start + _LONGEST_METHOD)
-        method = data[start : start + _LONGEST_METHOD] if space < 0 else data[start:space]
-        if method not in (b"", b"\r") and not _TOKEN.issuperset(method.rstrip(b"\r")):
-            return NOT_HTTP
-        if space < 0 and len(data) - start >= _LONGEST_METHOD:
-            return NOT_HTTP
-        return UNDECIDED
-    parts = data[start:end].removesuffix(b"\r").split(b" ")
-    if len(parts) != 3 or not parts[0] or not parts[1] or not _TOKEN.issuperset(parts[0]):
+        # The beginning is judged by a bounded piece: it is looked at again for every packet.
+        method = _METHOD_END.split(data[:_METHOD_LOOKED_AT], maxsplit=1)[0]
+        return UNDECIDED if _TOKEN.issuperset(method) and data[:1] not in b" \t\r" else NOT_HTTP
+    line = data[:end]
+    words = line.split()
+    if not 2 <= len(words) <= 3 or not _TOKEN.issuperset(words[0]) or line[:1].isspace():
         return NOT_HTTP
-    if parts[2] == b"HTTP/1.1":
-        return "http/1.1"
-    if parts[2] == b"HTTP/1.0":
+    if not _is_target(words[0], words[1]):
+        return NOT_HTTP
+    if len(words) == 2:
         return "http/1.0"
-    return NOT_HTTP
+    version = words[2]
+    if len(version) != 8 or not version.startswith(b"HTTP/") or version[6:7] != b".":
+        return NOT_HTTP
+    if not (version[5:6].isdigit() and version[7:8].isdigit()):
+        return NOT_HTTP
+    return "http/1.1" if version == b"HTTP/1.1" else "http/1.0"
+
+
+_METHOD_LOOKED_AT: Final = 256
+_METHOD_END: Final = re.compile(rb"[ \t\r]")
+
+
+def _is_target(method: bytes, target: bytes) -> bool:
+    """Origin form, ``*``, absolute form, or, of CONNECT, an authority."""
+    if target.startswith((b"/", b"*")) or method == b"CONNECT":
+        return True
+    scheme, separator, _ = target.partition(b"://")
+    return bool(separator) and scheme.isalpha()
 
 
 class HttpInspector(ListenerFilter):
@@ -104,7 +117,9 @@ class HttpInspector(ListenerFilter):
         return CONTINUE
 
 
-def _build(settings: HttpInspectorSettings, context: WorkerContext, scope: str) -> Callable[[], ListenerFilter]:
+def _build(
+    settings: HttpInspectorSettings, context: WorkerContext, scope: str
+) -> Callable[[], ListenerFilter]:
     stats = HttpInspectorStats()
     context.stats.register("http_inspector.", stats)
     only = HttpInspector(stats)

@@ -34,7 +34,9 @@ class Listener:
         self.name = settings.name
         self.open: dict[int, Connection] = {}
         """Connections by number."""
-        self.logs: list[AccessLog] = open_access_logs(settings.access_logs, context) if settings.access_logs else []
+        self.logs: list[AccessLog] = (
+            open_access_logs(settings.access_logs, context) if settings.access_logs else []
+        )
         self._listeners = listeners
         self._stat_prefix = f"listener.{stat_name(settings.stat_prefix or settings.address.address.text)}."
         self.stats: ListenerStats = shared_group(context.stats, self._stat_prefix, ListenerStats)
@@ -82,7 +84,11 @@ class Listener:
             address = item.address
             if address.is_ip:
                 server = await loop.create_server(
-                    self.accepted, address.ip, address.port, backlog=backlog, reuse_port=self.settings.reuse_port
+                    self.accepted,
+                    address.ip,
+                    address.port,
+                    backlog=backlog,
+                    reuse_port=self.settings.reuse_port,
                 )
             else:
                 path = "\0" + address.path[1:] if address.path.startswith("@") else address.path
@@ -167,15 +173,22 @@ class Listener:
 
     def _build_chains(self, settings: ListenerSettings) -> None:
         """Reuse what runs; all or nothing, so that a chain that cannot be built changes nothing."""
-        known = {chain.settings.message_bytes: chain for chain in self._chains if chain.settings.message_bytes}
+        known = {
+            chain.settings.message_bytes: chain for chain in self._chains if chain.settings.message_bytes
+        }
         chains = [
-            known.get(item.message_bytes) or RunningChain(item, self.context) for item in settings.filter_chains
+            known.get(item.message_bytes) or RunningChain(item, self.context)
+            for item in settings.filter_chains
         ]
         default = self._default
         wanted = settings.default_filter_chain
         if wanted is None:
             default = None
-        elif default is None or default.settings.message_bytes != wanted.message_bytes or not wanted.message_bytes:
+        elif (
+            default is None
+            or default.settings.message_bytes != wanted.message_bytes
+            or not wanted.message_bytes
+        ):
             default = RunningChain(wanted, self.context)
         self._chains, self._default = chains, default
         self._matcher = FilterChainMatcher(tuple(item.match for item in settings.filter_chains))

@@ -49,7 +49,9 @@ def original_destination(sock: Any) -> Address | None:
         if sock.family == socket.AF_INET6:
             raw = sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, 28)
             if len(raw) >= 24:
-                return Address(socket.inet_ntop(socket.AF_INET6, raw[8:24]), struct.unpack_from("!H", raw, 2)[0])
+                return Address(
+                    socket.inet_ntop(socket.AF_INET6, raw[8:24]), struct.unpack_from("!H", raw, 2)[0]
+                )
         raw = sock.getsockopt(socket.IPPROTO_IP, _SO_ORIGINAL_DST, 16)
     except OSError:
         return None

@@ -47,7 +47,9 @@ def port_predicate(message: Any, where: Where, depth: int = 0) -> PortPredicate:
     if kind == "destination_port_range":
         return PortPredicate(RANGE, message.destination_port_range.start, message.destination_port_range.end)
     if kind == "not_match":
-        return PortPredicate(NOT, rules=(port_predicate(message.not_match, where.field("not_match"), depth + 1),))
+        return PortPredicate(
+            NOT, rules=(port_predicate(message.not_match, where.field("not_match"), depth + 1),)
+        )
     if kind in ("and_match", "or_match"):
         place = where.field(kind).field("rules")
         inner = getattr(message, kind).rules

@@ -111,7 +111,9 @@ def proxy_protocol_settings(message: Any, where: Where) -> ProxyProtocolSettings
 class ProxyProtocolFilter(ListenerFilter):
     """Keeps no state: one for all connections."""
 
-    def __init__(self, settings: ProxyProtocolSettings, stats: ProxyProtocolStats, legacy: LegacyStats) -> None:
+    def __init__(
+        self, settings: ProxyProtocolSettings, stats: ProxyProtocolStats, legacy: LegacyStats
+    ) -> None:
         self._settings = settings
         self._stats = stats
         self._legacy = legacy
@@ -175,9 +177,7 @@ class ProxyProtocolFilter(ListenerFilter):
                     self._keep(accepted, rule, sanitized(value))
         if settings.pass_all or settings.passed:
             kept = [
-                (kind, value)
-                for kind, value in header.tlvs
-                if settings.pass_all or kind in settings.passed
+                (kind, value) for kind, value in header.tlvs if settings.pass_all or kind in settings.passed
             ]
             if info.filter_state is None:
                 info.filter_state = {}
@@ -204,7 +204,9 @@ def sanitized(value: bytes) -> str:
         return "".join(["!" if "\udc80" <= letter <= "\udcff" else letter for letter in text])
 
 
-def _build(settings: ProxyProtocolSettings, context: WorkerContext, scope: str) -> Callable[[], ListenerFilter]:
+def _build(
+    settings: ProxyProtocolSettings, context: WorkerContext, scope: str
+) -> Callable[[], ListenerFilter]:
     stats = ProxyProtocolStats()
     legacy = LegacyStats()
     prefix = f"proxy_proto.{settings.stat_prefix}." if settings.stat_prefix else "proxy_proto."

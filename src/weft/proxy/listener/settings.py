@@ -138,12 +138,16 @@ def listener_settings(message: Any, where: Where) -> ListenerSettings | None:
         backlog=wrapped(message, "tcp_backlog_size", MOST_BACKLOG),
         transparent=wrapped(message, "transparent", False),
         freebind=wrapped(message, "freebind", False),
-        tcp_fast_open=message.tcp_fast_open_queue_length.value if message.HasField("tcp_fast_open_queue_length") else None,
+        tcp_fast_open=message.tcp_fast_open_queue_length.value
+        if message.HasField("tcp_fast_open_queue_length")
+        else None,
         mptcp=message.enable_mptcp,
         socket_options=socket_options(message.socket_options, where.field("socket_options")),
         exact_balance=_exact_balance(message, where),
         ignore_global_limit=message.ignore_global_conn_limit,
-        traffic_direction=_DIRECTIONS[message.traffic_direction] if message.traffic_direction < 3 else "UNSPECIFIED",
+        traffic_direction=_DIRECTIONS[message.traffic_direction]
+        if message.traffic_direction < 3
+        else "UNSPECIFIED",
         drain_only_on_change=message.drain_type == 1,
         metadata=_plain_metadata(message),
         access_logs=_access_logs(message, where),
@@ -185,7 +189,10 @@ def _addresses(message: Any, where: Where) -> tuple[ListenAddress, ...]:
                 extra.socket_options.socket_options, place.field("socket_options").field("socket_options")
             )
             parsed = ListenAddress(
-                address=parsed.address, mode=parsed.mode, ipv4_compat=parsed.ipv4_compat, socket_options=options
+                address=parsed.address,
+                mode=parsed.mode,
+                ipv4_compat=parsed.ipv4_compat,
+                socket_options=options,
             )
         found.append(parsed)
     if message.enable_mptcp and not all(item.address.is_ip for item in found):
@@ -226,7 +233,9 @@ def _listener_filters(messages: Any, where: Where) -> tuple[ListenerFilterSettin
             if entry.HasField("filter_disabled")
             else None
         )
-        filters.append(ListenerFilterSettings(name=entry.name, kind=kind, settings=settings, disabled=disabled))
+        filters.append(
+            ListenerFilterSettings(name=entry.name, kind=kind, settings=settings, disabled=disabled)
+        )
     return tuple(filters)
 
 
@@ -236,12 +245,16 @@ def _implied_filters(hand_off: bool, proxy_protocol: bool) -> tuple[ListenerFilt
     if hand_off:
         from weft.proxy.listener.original_dst import ORIGINAL_DST, OriginalDstSettings
 
-        filters.append(ListenerFilterSettings(name=ORIGINAL_DST.name, kind=ORIGINAL_DST, settings=OriginalDstSettings()))
+        filters.append(
+            ListenerFilterSettings(name=ORIGINAL_DST.name, kind=ORIGINAL_DST, settings=OriginalDstSettings())
+        )
     if proxy_protocol:
         from weft.proxy.listener.proxy_protocol import PROXY_PROTOCOL, ProxyProtocolSettings
 
         filters.append(
-            ListenerFilterSettings(name=PROXY_PROTOCOL.name, kind=PROXY_PROTOCOL, settings=ProxyProtocolSettings())
+            ListenerFilterSettings(
+                name=PROXY_PROTOCOL.name, kind=PROXY_PROTOCOL, settings=ProxyProtocolSettings()
+            )
         )
     return tuple(filters)
 
@@ -280,5 +293,7 @@ def check_addresses(listeners: Iterable[ListenerSettings | None], places: Sequen
                 continue
             owner = owners.setdefault(text, settings.name)
             if owner != settings.name:
-                where.problem(f"listener '{settings.name}' has duplicate address '{text}' as existing listener '{owner}'")
+                where.problem(
+                    f"listener '{settings.name}' has duplicate address '{text}' as existing listener '{owner}'"
+                )
                 break

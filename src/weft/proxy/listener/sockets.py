@@ -22,7 +22,9 @@ _IPPROTO_MPTCP: Final = 262
 class BindError(Exception):
     """A listener cannot have its address.  The text says which, and the system's reason."""
 
-    def __init__(self, settings: ListenerSettings, item: ListenAddress, error: OSError, what: str = "bind") -> None:
+    def __init__(
+        self, settings: ListenerSettings, item: ListenAddress, error: OSError, what: str = "bind"
+    ) -> None:
         reason = os.strerror(error.errno) if error.errno else str(error)
         super().__init__(f"listener '{settings.name}': cannot {what} '{item.address.text}': {reason}")
         self.address = item.address
@@ -66,7 +68,9 @@ def _listening(settings: ListenerSettings, item: ListenAddress, port: int) -> so
     what = "open a socket for"
     try:
         protocol = _IPPROTO_MPTCP if settings.mptcp else 0
-        sock = socket.socket(item.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+        sock = socket.socket(
+            item.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
+        )
     except OSError as error:
         raise BindError(settings, item, error, what) from error
     try:

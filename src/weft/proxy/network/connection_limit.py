@@ -46,7 +46,9 @@ def connection_limit_settings(message: Any, where: Where) -> ConnectionLimitSett
 class ConnectionLimitFilter(NetworkFilter):
     """One per connection."""
 
-    def __init__(self, settings: ConnectionLimitSettings, context: WorkerContext, stats: ConnectionLimitStats) -> None:
+    def __init__(
+        self, settings: ConnectionLimitSettings, context: WorkerContext, stats: ConnectionLimitStats
+    ) -> None:
         self._settings = settings
         self._context = context
         self._stats = stats

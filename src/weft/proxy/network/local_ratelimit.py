@@ -58,7 +58,9 @@ class LocalRateLimitFilter(NetworkFilter):
     def __init__(self, settings: LocalRateLimitSettings, context: WorkerContext) -> None:
         self._settings = settings
         self._context = context
-        self._stats = shared_group(context.stats, f"local_rate_limit.{settings.stat_prefix}.", LocalRateLimitStats)
+        self._stats = shared_group(
+            context.stats, f"local_rate_limit.{settings.stat_prefix}.", LocalRateLimitStats
+        )
 
     def on_new_connection(self, connection: Connection) -> bool:
         settings, context = self._settings, self._context

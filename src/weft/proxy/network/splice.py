@@ -220,7 +220,9 @@ class SplicedPair:
 class Direction:
     """Bytes from one socket to the other."""
 
-    def __init__(self, pair: SplicedPair, source: socket.socket, sink: socket.socket, towards_upstream: bool) -> None:
+    def __init__(
+        self, pair: SplicedPair, source: socket.socket, sink: socket.socket, towards_upstream: bool
+    ) -> None:
         self._pair = pair
         self._source = source
         self._sink = sink

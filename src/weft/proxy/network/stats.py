@@ -37,7 +37,11 @@ class TcpProxyStats(StatGroup):
         "max_downstream_connection_duration",
         "route_delayed_total",
         "upstream_flush_total",
-        gauges=("downstream_cx_rx_bytes_buffered", "downstream_cx_tx_bytes_buffered", "upstream_flush_active"),
+        gauges=(
+            "downstream_cx_rx_bytes_buffered",
+            "downstream_cx_tx_bytes_buffered",
+            "upstream_flush_active",
+        ),
     )
 
     def __init__(self) -> None:

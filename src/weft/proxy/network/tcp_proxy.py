@@ -20,7 +20,7 @@ from weft.proxy.observe import flags
 from weft.proxy.observe.access_log import open_access_logs
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.upstream.cluster import Cluster
-from weft.proxy.upstream.connect import Failure, Link, Reason, connect_host
+from weft.proxy.upstream.connect import Failure, Link, connect_host
 
 SPLICE_AFTER: Final = 256 * 1024
 """Bytes in one direction after which the kernel takes over."""

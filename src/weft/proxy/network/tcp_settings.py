@@ -98,8 +98,12 @@ def _log_options(message: Any, where: Where) -> tuple[float, bool]:
             if given:
                 where.field(old).problem(f"only one of {old} or access_log_options can be specified")
         options = message.access_log_options
-        return optional_seconds(options, "access_log_flush_interval") or 0.0, options.flush_access_log_on_connected
-    return optional_seconds(message, "access_log_flush_interval") or 0.0, message.flush_access_log_on_connected
+        return optional_seconds(
+            options, "access_log_flush_interval"
+        ) or 0.0, options.flush_access_log_on_connected
+    return optional_seconds(
+        message, "access_log_flush_interval"
+    ) or 0.0, message.flush_access_log_on_connected
 
 
 def _backoff(message: Any, where: Where) -> Backoff | None:
