@@ -148,6 +148,8 @@ def _parse_line(line: bytes) -> Field:
 CLOSE: Final = 1
 KEEP_ALIVE: Final = 2
 WANTS_UPGRADE: Final = 4
+NAMES_OTHERS: Final = 8
+"""``connection`` names header fields, which are for this hop only."""
 
 
 def _options_of(value: bytes) -> int:
@@ -161,6 +163,8 @@ def _options_of(value: bytes) -> int:
             out |= KEEP_ALIVE
         elif token == b"upgrade":
             out |= WANTS_UPGRADE
+        elif token:
+            out |= NAMES_OTHERS
     return out
 
 
@@ -276,7 +280,8 @@ def parse_request(data: bytes, start: int, options: Http1Options) -> RequestHead
     end = head_end(data, start)
     if end < 0:
         # A simple-request of HTTP/0.9 has no headers and no empty line.
-        _check_first_byte(data, start)
+        if not options.allow_custom_methods:
+            _check_first_byte(data, start)
         newline = data.find(b"\n", start)
         if newline >= 0:
             words = data[start:newline].split()
@@ -294,9 +299,15 @@ def parse_request(data: bytes, start: int, options: Http1Options) -> RequestHead
 def _request(lines: list[bytes], start: int, end: int, options: Http1Options) -> RequestHead:
     words = lines[0].split(b" ")
     if len(words) != 3:
+        if b"\n" in lines[0]:
+            raise _NotPlain
+        if b"\r" in lines[0]:
+            raise PeerError(CODEC_ERROR, "a lone CR in the request line")
         words = lines[0].split()
         if len(words) < 3:
             return _request_line_only(words, start + len(lines[0]) + 2, options)
+        if len(words) > 3:
+            raise PeerError(CODEC_ERROR, "malformed request line")
     if words[2] == b"HTTP/1.1" and words[0] in METHODS:
         minor = 1
         if words[1].translate(None, _TARGET_BYTES) or not words[1]:
@@ -305,6 +316,8 @@ def _request(lines: list[bytes], start: int, end: int, options: Http1Options) ->
     else:
         if b"\n" in lines[0]:
             raise _NotPlain
+        if b"\r" in lines[0]:
+            raise PeerError(CODEC_ERROR, "a lone CR in the request line")
         minor = _request_line(words, options)
     headers = _fields(lines, options, JOINED_IN_REQUESTS)
     head = RequestHead(words[0], words[1], minor, headers, end)
@@ -325,7 +338,12 @@ def _check_first_byte(data: bytes, start: int) -> None:
 
 def _request_line_only(words: list[bytes], end: int, options: Http1Options) -> RequestHead:
     """HTTP/0.9, or a line that is no request line at all."""
-    if len(words) == 2 and words[0] in METHODS and not words[1].translate(None, _TARGET_BYTES):
+    if (
+        len(words) == 2
+        and words[0] in METHODS
+        and words[1][:1] == b"/"
+        and not words[1].translate(None, _TARGET_BYTES)
+    ):
         head = RequestHead(words[0], words[1], 0, Headers(), end)
         head.keep_alive = False
         if not options.allow_http_10:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from weft.codec.errors import PeerError
-from weft.codec.http1 import CODEC_ERROR, RequestHead
+from weft.codec.http1 import CODEC_ERROR, NAMES_OTHERS, RequestHead
 from weft.http.headers import (
     CONNECTION,
     DATE,
@@ -93,6 +93,7 @@ class Forwarding:
         self.clock: Clock = manager.clock
         # What every request looks at, without a hop.
         self._allow_http_10: bool = settings.options.allow_http_10
+        self._absolute: bool = settings.allow_absolute_url
         self._strip: bool = settings.strip_port != STRIP_NO_PORT
         self._strip_dot: bool = settings.strip_trailing_host_dot
         self._generate_id: bool = settings.generate_request_id
@@ -129,6 +130,12 @@ class Forwarding:
         if head.minor == 0 and not self._allow_http_10:
             raise PeerError("low_version", "HTTP/1.0 is not allowed", 426)
         self._target(stream, head)
+        mask = headers.mask
+        if mask & _LOOKED_AT:
+            if mask & UNDERSCORE and settings.underscores:
+                self._underscores(stream)
+            if mask & (_HOP | TE):
+                self._hop_by_hop(stream, head)
         authority = request.authority
         if not authority or authority.translate(None, _HOST_CHARS):
             if authority:
@@ -153,12 +160,6 @@ class Forwarding:
             host, colon, port = request.authority.partition(b":")
             if host.endswith(b"."):
                 request.authority = host[:-1] + colon + port
-        mask = headers.mask
-        if mask & _LOOKED_AT:
-            if mask & UNDERSCORE and settings.underscores and not self._underscores(stream):
-                return False
-            if mask & (_HOP | TE) and not self._hop_by_hop(stream, head):
-                return False
         self._trust(stream)
         if self._generate_id:
             if not mask & REQUEST_ID:
@@ -179,7 +180,7 @@ class Forwarding:
             request.path = b""
             return
         scheme, sep, rest = target.partition(b"://")
-        if sep and scheme.lower() in (b"http", b"https"):
+        if sep and self._absolute and scheme.lower() in (b"http", b"https"):
             cut = len(rest)
             for stop in (b"/", b"?", b"#"):
                 at = rest.find(stop)
@@ -191,6 +192,8 @@ class Forwarding:
                 raise PeerError("http1.invalid_url", "the target's authority is not a host")
             request.authority = authority
             request.path = path or b"/"
+        elif not self._absolute and sep:
+            return
         elif target != b"*" or request.method != b"OPTIONS":
             kind = "http1.invalid_scheme" if sep else "http1.invalid_url" if target == b"*" else CODEC_ERROR
             raise PeerError(kind, "the target is neither a path nor an absolute URL")
@@ -224,54 +227,53 @@ class Forwarding:
         if self.settings.strip_port == STRIP_ANY_PORT or int(port) == stream.connection.local.port:
             request.authority = host
 
-    def _underscores(self, stream: "Stream") -> bool:
+    def _underscores(self, stream: "Stream") -> None:
         headers = stream.head.headers
         kept = [field for field in headers.fields if not field.bit & UNDERSCORE]
         if len(kept) == len(headers.fields):
-            return True
+            return
         if self.settings.underscores == REJECT:
             self.manager.codec_stats.requests_rejected_with_underscores_in_headers += 1
             raise PeerError("http1.unexpected_underscore", "an underscore in a header name")
         if self.settings.underscores == DROP:
             self.manager.codec_stats.dropped_headers_with_underscores += len(headers.fields) - len(kept)
             headers.fields = kept
-        return True
 
-    def _hop_by_hop(self, stream: "Stream", head: RequestHead) -> bool:
-        """Connection-level headers end here, except those of an upgrade that is allowed."""
-        request = stream.head
-        headers = request.headers
-        mask = headers.mask
+    def _hop_by_hop(self, stream: "Stream", head: RequestHead) -> None:
+        """Connection-level headers end here, except those of an upgrade."""
+        headers = stream.head.headers
         if head.upgrade:
-            kind = (headers.find(b"upgrade") or b"").lower()
-            if kind == b"h2c":
-                headers.drop(b"http2-settings")
-                head.upgrade = False
-            else:
+            if (headers.find(b"upgrade") or b"").lower() != b"h2c":
                 stream.upgrade = True
-                return True
-        drop: set[bytes] = {b"connection", b"upgrade", b"keep-alive", b"proxy-connection"}
-        if mask & CONNECTION and not self._nominated(stream, drop):
-            return False
-        headers.fields = [field for field in headers.fields if field.name not in drop]
-        if mask & TE:
+                return
+            headers.drop(b"http2-settings")
+            head.upgrade = False
+        named: set[bytes] = set()
+        kept: list[Field] = []
+        for field in headers.fields:
+            bit = field.bit
+            if not bit & _HOP:
+                kept.append(field)
+            elif bit & CONNECTION and field.note & NAMES_OTHERS:
+                self._nominated(field.value, named)
+        headers.fields = [field for field in kept if field.name not in named] if named else kept
+        if headers.mask & TE:
             self._te(headers)
-        return True
 
-    def _nominated(self, stream: "Stream", drop: set[bytes]) -> bool:
+    def _nominated(self, value: bytes, named: set[bytes]) -> None:
         """Headers that ``connection`` names are for this hop only."""
-        names: set[bytes] = set()
-        for value in stream.head.headers.find_all(b"connection"):
-            for token in value.lower().split(b","):
-                token = token.strip(b" \t")
-                if token and token not in (b"close", b"keep-alive", b"upgrade", b"te"):
-                    names.add(token)
-        if names & _PROTECTED or any(name.startswith(b":") for name in names) or len(names) > _MOST_NOMINATED:
+        for token in value.lower().split(b","):
+            token = token.strip(b" \t")
+            if token and token not in (b"close", b"keep-alive", b"upgrade", b"te"):
+                named.add(token)
+        if (
+            named & _PROTECTED
+            or any(token.startswith(b":") for token in named)
+            or len(named) > _MOST_NOMINATED
+        ):
             raise PeerError(
                 "http1.connection_header_rejected", "connection names a header that is not its own"
             )
-        drop |= names - {b"host"}
-        return True
 
     def _te(self, headers: Headers) -> None:
         value = headers.joined(b"te")

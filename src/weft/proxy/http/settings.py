@@ -73,6 +73,8 @@ class HcmSettings:
     underscores: int = ALLOW
     proxy_100_continue: bool = False
     stream_error_on_invalid: bool = False
+    allow_absolute_url: bool = True
+    """Take the host of an absolute-form target; else such a request is refused."""
     upgrades: dict[bytes, bool]
     """Lower-case upgrade type -> allowed."""
     idle_timeout: float = 3600.0
@@ -147,6 +149,7 @@ def hcm_settings(message: Any, where: Where) -> HcmSettings:
         strip_trailing_host_dot=message.strip_trailing_host_dot,
         underscores=common.headers_with_underscores_action,
         proxy_100_continue=message.proxy_100_continue,
+        allow_absolute_url=wrapped(message.http_protocol_options, "allow_absolute_url", True),
         stream_error_on_invalid=wrapped(
             message.http_protocol_options,
             "override_stream_error_on_invalid_http_message",
@@ -183,10 +186,6 @@ def _not_yet(message: Any, where: Where) -> None:
     if options.HasField("header_key_format"):
         where.field("http_protocol_options").field("header_key_format").problem(
             "not supported yet: header names are forwarded in lower case"
-        )
-    if options.HasField("allow_absolute_url") and not options.allow_absolute_url.value:
-        where.field("http_protocol_options").field("allow_absolute_url").problem(
-            "not supported yet: absolute URLs are always understood (RFC 9112 3.2.2)"
         )
     if message.forward_client_cert_details not in (0, 4):
         # Without TLS there is no certificate: these behave as SANITIZE, as in Envoy.
