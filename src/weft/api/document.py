@@ -252,7 +252,7 @@ class _YamlReader:
 
     def _non_specific(self, mark: Any) -> bool:
         """Whether the value is tagged ``!``, which libyaml does not tell and which means a string."""
-        return self._text[mark.index : mark.index + 1] == "!" and not self._text.startswith("!!", mark.index)
+        return self._text[mark.index : mark.index + 2] in ("! ", "!\t", "!\n")
 
     def _alias(self, event: Any) -> tuple[Node, int]:
         mark = event.start_mark

@@ -7,7 +7,6 @@ settings of each part; they go on adding to ``Loaded.problems``, whose places ar
 """
 
 import gc
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from weft.api.convert import Converter
 from weft.api.document import LIST, MAP, DocumentError, Node, parse_json, parse_yaml
 from weft.api.paths import PART, Path, parent_path, path_text
 from weft.api.problems import ConfigError, Problem, Problems
-from weft.api.schema import find_type, is_map, message_class, schema
+from weft.api.schema import find_type, is_map, message_class
 from weft.api.unpack import bare_name
 from weft.api.upgrade import upgrade_bootstrap
 from weft.api.validate import Checker
@@ -163,7 +162,7 @@ def _convert_all(sources: list[_Source], problems: Problems) -> Any:
             if source.form == "pb":
                 _from_binary(source, message, problems)
             elif source.form == "pb_text":
-                _from_text(source, message)
+                _from_text(source, message, problems)
             else:
                 _from_nodes(source, message, problems)
         except ConfigError as error:
@@ -185,31 +184,11 @@ def _from_nodes(source: _Source, message: Any, problems: Problems) -> None:
     Converter(report).fill(message, source.root, None)
 
 
-_EXPANDED_ANY: Final = re.compile(r"\[[^\]\[/]+/\s*([\w.]+)\s*\]")
+def _from_text(source: _Source, message: Any, problems: Problems) -> None:
+    from weft.api.textproto import parse_text
 
-
-def _from_text(source: _Source, message: Any) -> None:
-    from google.protobuf import text_format
-
-    for name in set(_EXPANDED_ANY.findall(source.text)):
-        find_type(name)  # so that the pool knows it
-    try:
-        text_format.Parse(source.text, message, descriptor_pool=schema().pool)
-    except text_format.ParseError as error:
-        text = re.sub(r"^\d+:\d+ : ", "", str(error))
-        raise ConfigError(
-            [
-                Problem(
-                    "",
-                    f"not a text protobuf: {text}",
-                    source.name,
-                    error.GetLine() or 0,
-                    error.GetColumn() or 0,
-                )
-            ]
-        ) from None
-    except (RecursionError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError([Problem("", f"not a text protobuf: {error}", source.name)]) from None
+    for text, line, column, warning in parse_text(source.text, message):
+        problems.items.append(Problem("", text, source.name, line, column, warning))
 
 
 def _from_binary(source: _Source, message: Any, problems: Problems) -> None:
