@@ -111,9 +111,10 @@ def test_options_are_set_in_their_state(bound, monkeypatch):
             super().listen(backlog)
 
     monkeypatch.setattr(socket, "socket", Recording)
-    keepalive = lambda state, value: SocketOption(
-        level=socket.SOL_SOCKET, name=socket.SO_KEEPALIVE, value=value, state=state
-    )  # noqa: E731
+
+    def keepalive(state, value):
+        return SocketOption(level=socket.SOL_SOCKET, name=socket.SO_KEEPALIVE, value=value, state=state)
+
     options = (keepalive(LISTENING, 1), keepalive(PREBIND, 0), keepalive(BOUND, b"\1\0\0\0"))
     bound(settings(socket_options=options, backlog=7, tcp_fast_open=5, reuse_port=False))
 

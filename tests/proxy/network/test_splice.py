@@ -14,7 +14,7 @@ import uvloop
 
 from weft.api.load import load_bootstrap
 from weft.proxy.assemble import server_settings
-from weft.proxy.network.splice import PIPE_SIZE, Pipes, pipes
+from weft.proxy.network.splice import MOST_KEPT, PIPE_SIZE, Pipes, pipes
 from weft.proxy.process.worker import Worker
 
 TYPE = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
@@ -272,9 +272,9 @@ async def test_no_descriptor_is_left():
 def test_pipes_are_shared_and_bounded():
     pool = Pipes()
     assert pool.usable()
-    borrowed = [pool.borrow() for _ in range(Pipes.MOST_KEPT + 3)]
+    borrowed = [pool.borrow() for _ in range(MOST_KEPT + 3)]
     for pipe in borrowed:
         pool.give_back(pipe)
-    assert len(pool._free) == Pipes.MOST_KEPT
+    assert len(pool._free) == MOST_KEPT
     assert os.write(pool._free[0].write_end, b"x" * PIPE_SIZE) == PIPE_SIZE
     pool.close()

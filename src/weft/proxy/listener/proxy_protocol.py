@@ -201,7 +201,7 @@ def sanitized(value: bytes) -> str:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         text = value.decode("utf-8", "surrogateescape")
-        return "".join(["!" if "\udc80" <= letter <= "\udcff" else letter for letter in text])
+        return "".join(["!" if 0xDC80 <= ord(letter) <= 0xDCFF else letter for letter in text])
 
 
 def _build(

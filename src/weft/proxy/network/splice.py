@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PIPE_SIZE: Final = 1 << 20
 """Bytes; the most that an unprivileged process gets.  Smaller pipes are no faster than relaying."""
 _F_SETPIPE_SZ: Final = 1031
+MOST_KEPT: Final = 16
+"""Empty pipes that a process keeps."""
 _ROUNDS: Final = 4
 """Splices for one readiness before other connections have their turn."""
 _CHUNK: Final = PIPE_SIZE
@@ -49,8 +51,6 @@ class Pipe:
 class Pipes:
     """Empty pipes of one process, to be borrowed."""
 
-    MOST_KEPT = 16
-
     def __init__(self) -> None:
         self._free: list[Pipe] = []
         self._usable: bool = hasattr(os, "splice")
@@ -69,7 +69,7 @@ class Pipes:
 
     def give_back(self, pipe: Pipe) -> None:
         """``pipe`` must be empty."""
-        if len(self._free) < self.MOST_KEPT:
+        if len(self._free) < MOST_KEPT:
             self._free.append(pipe)
         else:
             pipe.close()
