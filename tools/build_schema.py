@@ -21,6 +21,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -33,52 +34,8 @@ OUTPUT = HERE / "src" / "weft" / "api" / "schema.bin"
 ROOTS = ("xds/", "udpa/", "google/protobuf/", "google/rpc/status.proto")
 """Kept whatever they are, beside ``envoy/**/v3``."""
 
-NEWER = {
-    "envoy/config/route/v3/route_components.proto": {
-        "CookieMatcher": (
-            ("name", 1, "string", ""),
-            ("string_match", 2, ".envoy.type.matcher.v3.StringMatcher", ""),
-            ("invert_match", 3, "bool", ""),
-        ),
-        "RouteMatch": (("cookies", 17, ".envoy.config.route.v3.CookieMatcher", "repeated"),),
-        "RedirectAction": (("path_rewrite", 10, "string", "path_rewrite_specifier"),),
-        "RetryPolicy": (("refresh_cluster_on_retry", 14, "bool", ""),),
-    },
-}
-"""Fields that Envoy has and xds-protos does not have yet, by file and message: name, number, type,
-and ``repeated`` or the oneof it belongs to."""
-NEWER_RULES: dict[str, dict[str, Any]] = {
-    "envoy.config.route.v3.CookieMatcher": {
-        "fields": {
-            "name": {"rules": {"string": {"min_len": 1, "max_bytes": 1024}}},
-            "string_match": {"rules": {"message": {"required": True}}},
-        }
-    },
-}
-"""Their validation rules, by message."""
-
-
-def add_newer(files: dict[str, Any]) -> None:
-    """Put NEWER into the file descriptors, where they are not there by now."""
-    for file_name, messages in NEWER.items():
-        file = files[file_name]
-        for message_name, fields in messages.items():
-            found = [message for message in file.message_type if message.name == message_name]
-            message = found[0] if found else file.message_type.add(name=message_name)
-            known = {field.name for field in message.field}
-            oneofs = [oneof.name for oneof in message.oneof_decl]
-            for name, number, kind, rest in fields:
-                if name in known:
-                    continue
-                field = message.field.add(name=name, number=number)
-                field.label = field.LABEL_REPEATED if rest == "repeated" else field.LABEL_OPTIONAL
-                if kind.startswith("."):
-                    field.type = field.TYPE_MESSAGE
-                    field.type_name = kind
-                else:
-                    field.type = field.TYPE_BOOL if kind == "bool" else field.TYPE_STRING
-                if rest in oneofs:
-                    field.oneof_index = oneofs.index(rest)
+NEWER = pathlib.Path(__file__).resolve().with_name("newer.proto")
+"""Definitions that xds-protos does not have yet; the form is explained there."""
 
 
 def serialized_files() -> dict[str, bytes]:
@@ -114,6 +71,131 @@ def wanted(name: str) -> bool:
     return name.startswith(ROOTS) and not name.startswith("google/protobuf/compiler/")
 
 
+_FIELD = re.compile(
+    r"(?P<label>repeated |optional )?(?:map<(?P<key>\w+), (?P<value>[\w.]+)>|(?P<type>[\w.]+)) (?P<name>\w+) = (?P<number>\d+);"
+    r"(?:\s*// (?P<rules>\{.*\}))?"
+)
+_ENUM_VALUE = re.compile(r"(?P<name>\w+) = (?P<number>-?\d+);")
+_OPENING = re.compile(r"(?P<kind>message|enum|oneof) (?P<name>\w+) \{(?P<rest>.*)")
+
+
+class Newer:
+    """Adds the definitions of ``newer.proto`` to file descriptors."""
+
+    def __init__(self, files: dict[str, Any]) -> None:
+        self._files = files
+        self._rules: dict[tuple[str, str], dict[str, Any]] = {}
+        self._types: list[tuple[Any, Any, str]] = []
+        """Fields whose type is named but not resolved: file, field, name."""
+
+    def add(self, text: str) -> dict[tuple[str, str], dict[str, Any]]:
+        """Rules of what was added, by package and full name of the message."""
+        from google.protobuf import descriptor_pb2
+
+        file: Any = None
+        stack: list[tuple[str, Any]] = []
+        """What is open: (message, enum or oneof; the descriptor, or the oneof's index)."""
+        names: list[str] = []
+        for line in map(str.strip, text.splitlines()):
+            if line.startswith("// in "):
+                path = line.removeprefix("// in ")
+                if path not in self._files:
+                    self._files[path] = descriptor_pb2.FileDescriptorProto(name=path, syntax="proto3")
+                file = self._files[path]
+            elif line.startswith("package "):
+                file.package = line.removeprefix("package ").removesuffix(";")
+            elif line == "}":
+                if stack.pop()[0] != "oneof":
+                    names.pop()
+            elif opening := _OPENING.fullmatch(line):
+                self._open(file, stack, names, opening)
+            elif stack and stack[-1][0] == "enum":
+                value = _ENUM_VALUE.fullmatch(line)
+                assert value is not None, line
+                if value["name"] not in {known.name for known in stack[-1][1].value}:
+                    stack[-1][1].value.add(name=value["name"], number=int(value["number"]))
+            elif line and not line.startswith("//"):
+                found = _FIELD.fullmatch(line)
+                assert found is not None, line
+                self._field(file, stack, names, found)
+        self._resolve()
+        return self._rules
+
+    def _open(self, file: Any, stack: list[tuple[str, Any]], names: list[str], opening: Any) -> None:
+        kind, name = opening["kind"], opening["name"]
+        if kind == "oneof":
+            message = stack[-1][1]
+            known = [oneof.name for oneof in message.oneof_decl]
+            if name not in known:
+                message.oneof_decl.add(name=name)
+                if "required" in opening["rest"]:
+                    self._table(file, names)["oneofs"].append(name)
+            stack.append((kind, [oneof.name for oneof in message.oneof_decl].index(name)))
+            return
+        scope = stack[-1][1] if stack else file
+        if kind == "enum":
+            siblings = scope.enum_type
+        else:
+            siblings = scope.nested_type if stack else scope.message_type
+        found = next((sibling for sibling in siblings if sibling.name == name), None)
+        stack.append((kind, siblings.add(name=name) if found is None else found))
+        names.append(name)
+
+    def _table(self, file: Any, names: list[str]) -> dict[str, Any]:
+        return self._rules.setdefault(
+            (file.package, ".".join([file.package, *names])), {"fields": {}, "oneofs": []}
+        )
+
+    def _field(self, file: Any, stack: list[tuple[str, Any]], names: list[str], found: Any) -> None:
+        message = next(opened for kind, opened in reversed(stack) if kind == "message")
+        name = found["name"]
+        if name in {known.name for known in message.field}:
+            return
+        field = message.field.add(name=name, number=int(found["number"]), label="LABEL_OPTIONAL")
+        kind = found["type"]
+        if found["key"]:
+            entry_name = "".join(part.capitalize() for part in name.split("_")) + "Entry"
+            entry = message.nested_type.add(name=entry_name)
+            entry.options.map_entry = True
+            for number, (part, part_kind) in enumerate((("key", found["key"]), ("value", found["value"])), 1):
+                inner = entry.field.add(name=part, number=number, label="LABEL_OPTIONAL")
+                self._types.append((file, inner, part_kind))
+            kind = ".".join([file.package, *names, entry_name])
+        if found["key"] or found["label"] == "repeated ":
+            field.label = field.LABEL_REPEATED
+        if stack[-1][0] == "oneof":
+            field.oneof_index = stack[-1][1]
+        elif found["label"] == "optional ":
+            field.proto3_optional = True
+            field.oneof_index = len(message.oneof_decl)
+            message.oneof_decl.add(name=f"_{name}")
+        self._types.append((file, field, kind))
+        if found["rules"]:
+            self._table(file, names)["fields"][name] = json.loads(found["rules"])
+
+    def _resolve(self) -> None:
+        known: dict[str, tuple[bool, Any]] = {}
+        """Full name -> (whether it is an enum, its file)."""
+
+        def collect(scope: str, file: Any, messages: Any, enums: Any) -> None:
+            known.update({f"{scope}.{enum.name}": (True, file) for enum in enums})
+            for message in messages:
+                known[f"{scope}.{message.name}"] = (False, file)
+                collect(f"{scope}.{message.name}", file, message.nested_type, message.enum_type)
+
+        for file in self._files.values():
+            collect(file.package, file, file.message_type, file.enum_type)
+        for file, field, name in self._types:
+            if "." not in name:
+                field.type = getattr(field, f"TYPE_{name.upper()}")
+                continue
+            is_enum, home = known[name]
+            field.type = field.TYPE_ENUM if is_enum else field.TYPE_MESSAGE
+            field.type_name = f".{name}"
+            if home.name != file.name and home.name not in file.dependency:
+                file.dependency.append(home.name)
+
+
 class Build:
     """The files in dependency order, and their rules."""
 
@@ -125,7 +207,7 @@ class Build:
             raise SystemExit("build_schema: the xds-protos distribution is not installed")
         self.files: dict[str, Any] = {}
         self._raw = {name: descriptor_pb2.FileDescriptorProto.FromString(data) for name, data in raw.items()}
-        add_newer(self._raw)
+        self._newer_rules = Newer(self._raw).add(NEWER.read_text("utf-8"))
         for name in sorted(self._raw):
             if wanted(name):
                 self._take(name)
@@ -249,8 +331,10 @@ class Build:
             files.append(
                 [name, file.package, *place(bare.SerializeToString()), [numbers[d] for d in file.dependency]]
             )
-        for name, table in NEWER_RULES.items():
-            rules[name.rpartition(".")[0]].setdefault(name, table)
+        for (package, name), table in self._newer_rules.items():
+            known = rules[package].setdefault(name, {})
+            known["fields"] = table["fields"] | known.get("fields", {})
+            known["oneofs"] = sorted({*known.get("oneofs", ()), *table["oneofs"]})
         index = {
             "files": files,
             "rules": {package: place(_json(table)) for package, table in rules.items() if table},
@@ -314,7 +398,8 @@ def _strip(node: Any) -> None:
 
 def is_stale(output: pathlib.Path = OUTPUT) -> bool:
     """Whether there is no schema yet, or one older than this program."""
-    return not output.exists() or output.stat().st_mtime < pathlib.Path(__file__).stat().st_mtime
+    newest = max(pathlib.Path(__file__).stat().st_mtime, NEWER.stat().st_mtime)
+    return not output.exists() or output.stat().st_mtime < newest
 
 
 def build(output: pathlib.Path = OUTPUT) -> pathlib.Path:
