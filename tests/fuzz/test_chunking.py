@@ -25,6 +25,8 @@ CUT_DEPENDENT = {
     "http1/connect refused": EARLY,
     "http1/the answer comes before the body is sent": EARLY,
     "http1/expect 100-continue goes through and is refused": EARLY,
+    "http1/the answer comes early and the body goes on": EARLY,
+    "http1/connect is refused": EARLY,
     "http1/an upgrade that is not configured": EARLY,
     "routes/no route": EARLY,
     "routes/direct responses": EARLY,
