@@ -149,6 +149,8 @@ class Newer:
     def _field(self, file: Any, stack: list[tuple[str, Any]], names: list[str], found: Any) -> None:
         message = next(opened for kind, opened in reversed(stack) if kind == "message")
         name = found["name"]
+        if found["rules"]:
+            self._table(file, names)["fields"][name] = json.loads(found["rules"])
         if name in {known.name for known in message.field}:
             return
         field = message.field.add(name=name, number=int(found["number"]), label="LABEL_OPTIONAL")
@@ -170,8 +172,6 @@ class Newer:
             field.oneof_index = len(message.oneof_decl)
             message.oneof_decl.add(name=f"_{name}")
         self._types.append((file, field, kind))
-        if found["rules"]:
-            self._table(file, names)["fields"][name] = json.loads(found["rules"])
 
     def _resolve(self) -> None:
         known: dict[str, tuple[bool, Any]] = {}
@@ -333,7 +333,7 @@ class Build:
             )
         for (package, name), table in self._newer_rules.items():
             known = rules[package].setdefault(name, {})
-            known["fields"] = table["fields"] | known.get("fields", {})
+            known["fields"] = known.get("fields", {}) | table["fields"]
             known["oneofs"] = sorted({*known.get("oneofs", ()), *table["oneofs"]})
         index = {
             "files": files,
