@@ -164,10 +164,7 @@ class Store:
             group.reset_counters()
 
     def snapshot(self) -> Snapshot:
-        out = Snapshot()
-        for out in self.snapshots(1 << 30):
-            pass
-        return out
+        return list(self.snapshots(1 << 30))[-1]
 
     def snapshots(self, groups: int = AT_ONCE) -> Iterator[Snapshot]:
         """:meth:`snapshot`, handed out unfinished after every so many groups and at last whole: for
@@ -185,10 +182,7 @@ class Store:
 
         A thousand clusters that nobody has used take a worker a few milliseconds and main the rest.
         """
-        packed = b""
-        for packed in self.packs(1 << 30):
-            pass
-        return packed
+        return list(self.packs(1 << 30))[-1]
 
     def packs(self, groups: int = AT_ONCE) -> Iterator[bytes]:
         """:meth:`pack` with pauses, as :meth:`snapshots`: nothing until it is whole."""
