@@ -107,6 +107,11 @@ def test_tcp_proxy_may_name_a_cluster_that_is_not_there():
         ),
         pytest.param({"listeners": [listener("a"), listener("b")]}, [], id="port-0-twice"),
         pytest.param(
+            {"listeners": [listener("a", 7001, additional_addresses=[{"address": listener("", 7001)["address"]}])]},
+            [],
+            id="address-twice-in-one",
+        ),
+        pytest.param(
             {"listeners": [listener("a", bind_to_port=False), listener("b", bind_to_port=False)]},
             ["static_resources.listeners[1]: 'b' has duplicate address '127.0.0.1:0' as existing listener 'a'"],
             id="virtual-twice",

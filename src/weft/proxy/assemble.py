@@ -16,7 +16,7 @@ from weft.api.unpack import type_name, unpack
 from weft.api.values import seconds
 from weft.proxy.address import Address
 from weft.proxy.context import Identity
-from weft.proxy.listener.settings import ListenerSettings, listener_settings
+from weft.proxy.listener.settings import ListenerSettings, check_addresses, listener_settings
 from weft.proxy.observe.access_log import AccessLogSettings, access_logs
 from weft.proxy.observe.logging import json_log_format
 from weft.proxy.observe.tags import Matches, StatsSettings, TagSpec, stats_settings, string_matcher
@@ -162,8 +162,8 @@ def _clusters(bootstrap: Any, where: Where) -> tuple[ClusterSettings, ...]:
 
 def _listeners(bootstrap: Any, where: Where) -> tuple[ListenerSettings, ...]:
     out: list[ListenerSettings] = []
+    places: list[Where] = []
     names: set[str] = set()
-    addresses: dict[str, str] = {}
     for i, message in enumerate(bootstrap.static_resources.listeners):
         here = where.item(i)
         if message.name and message.name in names:
@@ -173,32 +173,11 @@ def _listeners(bootstrap: Any, where: Where) -> tuple[ListenerSettings, ...]:
         if "envoy.stats_matcher" in message.metadata.typed_filter_metadata:
             here.field("metadata").problem("not supported yet: a stats matcher of one listener (envoy.stats_matcher)")
         settings = listener_settings(message, here)
-        if settings is None:
-            continue
-        for text in claims(message):
-            if text in addresses:
-                here.problem(
-                    f"'{message.name}' has duplicate address '{text}' as existing listener '{addresses[text]}'"
-                )
-            addresses.setdefault(text, message.name)
-        out.append(settings)
+        if settings is not None:
+            out.append(settings)
+            places.append(here)
+    check_addresses(out, places)
     return tuple(out)
-
-
-def claims(listener: Any) -> list[str]:
-    """The addresses that no other listener may have; port 0 is free for all who bind."""
-    binds = not (listener.HasField("bind_to_port") and not listener.bind_to_port.value)
-    out: list[str] = []
-    for address in (listener.address, *(more.address for more in listener.additional_addresses)):
-        kind = address.WhichOneof("address")
-        if kind == "pipe":
-            out.append(address.pipe.path)
-        elif kind == "socket_address":
-            socket = address.socket_address
-            if socket.port_value or not binds:
-                udp = "udp " if socket.protocol else ""
-                out.append(udp + Address(socket.address, socket.port_value).text)
-    return out
 
 
 _HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"

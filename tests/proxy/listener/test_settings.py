@@ -274,7 +274,7 @@ def test_a_listener_without_name_has_a_stable_one():
         pytest.param(at("0.0.0.0", 80), at(port=80), True, id="wildcard-and-one"),
         pytest.param(at("::1", 80), at("0:0::1", 80), False, id="spelled-differently"),
         pytest.param(at("::", 80), at("::", 80, ipv4_compat=True), False, id="dual"),
-        pytest.param(pipe("/run/x"), pipe("/run/x"), False, id="pipe"),
+        pytest.param(pipe("/run/x"), pipe("/run/x", mode=0o600), False, id="pipe"),
     ],
 )
 def test_an_address_belongs_to_one_listener(one, other, free):

@@ -212,6 +212,7 @@ def test_a_reload_to_a_taken_address_changes_nothing(start):
         proxy.signal(signal.SIGHUP)
         proxy.logged("Address already in use; nothing was changed")
 
+    assert proxy.stats("listener_manager.")["listener_manager.listener_create_failure"] == 1
     assert {proxy.get() for _ in range(8)} == {(200, "old")}
 
 

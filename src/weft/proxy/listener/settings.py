@@ -1,7 +1,7 @@
 """A listener as configured: from ``envoy.config.listener.v3.Listener`` to values."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -275,25 +275,19 @@ def _plain_metadata(message: Any) -> Any:
     return {name: MessageToDict(value) for name, value in message.metadata.filter_metadata.items()}
 
 
-def check_addresses(listeners: Iterable[ListenerSettings | None], places: Sequence[Where]) -> None:
-    """Problems for listeners of one configuration that want the same address.
-
-    A later listener of the same *name* replaces the earlier one, so the two do not compete.
-    ``None`` stands for a listener that has a problem already.
-    """
+def check_addresses(listeners: Sequence[ListenerSettings], places: Sequence[Where]) -> None:
+    """Problems for listeners of one configuration that want the same address; one may name it twice."""
     # Port 0 is a new port for each bound listener; a virtual one can only ever be found by it.
-    owners: dict[str, str] = {}
+    owners: dict[str, ListenerSettings] = {}
     for settings, where in zip(listeners, places, strict=True):
-        if settings is None:
-            continue
         for item in settings.addresses:
             text = item.address.text
             fresh = settings.bind_to_port and item.address.is_ip and item.address.port == 0
             if fresh:
                 continue
-            owner = owners.setdefault(text, settings.name)
-            if owner != settings.name:
+            owner = owners.setdefault(text, settings)
+            if owner is not settings:
                 where.problem(
-                    f"listener '{settings.name}' has duplicate address '{text}' as existing listener '{owner}'"
+                    f"'{settings.name}' has duplicate address '{text}' as existing listener '{owner.name}'"
                 )
                 break

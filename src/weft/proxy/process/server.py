@@ -32,6 +32,7 @@ from weft.proxy.process.server_stats import (
     DRAINING,
     INITIALIZING,
     LIVE,
+    BindStats,
     RuntimeStats,
     ServerStats,
     WatchdogStats,
@@ -65,6 +66,7 @@ class Server:
         self.stats = Store()
         self.server_stats = ServerStats(options.concurrency)
         self.runtime_stats = RuntimeStats()
+        self.bind_stats = BindStats()
         self.intervals = Intervals()
         self.context = self._make_context()
         """For what main itself runs: the access log of the admin server."""
@@ -114,6 +116,7 @@ class Server:
         stats.version = version_number() if override is None else override
         self.stats.register("server.", stats)
         self.stats.register("runtime.", self.runtime_stats)
+        self.stats.register("listener_manager.", self.bind_stats)
         names = ["main_thread", *(watched.name for watched in self.workers.watched)]
         together = {"main_thread": WatchdogStats(), "workers": WatchdogStats()}
         for name, group in together.items():
@@ -223,6 +226,7 @@ class Server:
                 _CONFIG_LOG.error("reload: %d problems, nothing was changed", len(error.problems))
                 return False, str(error)
             except BindError as error:
+                self.bind_stats.listener_create_failure += 1
                 _CONFIG_LOG.error("reload: %s; nothing was changed", error)
                 return False, str(error)
             except Exception as error:

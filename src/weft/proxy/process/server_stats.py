@@ -81,6 +81,15 @@ class ServerStats(StatGroup):
         self.initialization_time_ms = Histogram()
 
 
+class BindStats(StatGroup):
+    """What main adds to the workers' ``listener_manager.``: a listener whose address cannot be had."""
+
+    STATS: ClassVar[tuple[tuple[str, str, int], ...]] = rows("listener_create_failure")
+
+    def __init__(self) -> None:
+        self.listener_create_failure: int = 0
+
+
 class WatchdogStats(StatGroup):
     """``main_thread.``, ``workers.``, ``server.main_thread.``, ``server.worker_0.`` ..."""
 

@@ -61,7 +61,7 @@ class Worker:
         self.deadlines = Deadlines(loop)
         self._loop = loop
         self._settings = settings
-        self._drain_time = 0.0 if options.drain_immediately else options.drain_time
+        self._drain_time = options.drain_time
         self.runtime = Runtime(merged(settings.runtime, {}) if runtime is None else runtime)
         self._log_files = LogFiles(self.deadlines, self.stats, flush_interval=options.file_flush_interval)
         self._clusters = Clusters(settings.clusters, rows, resolver)
