@@ -47,6 +47,12 @@ def test_the_type_decides_and_the_name_is_for_people():
             None,
             id="unknown-but-optional",
         ),
+        pytest.param(
+            "http_filter",
+            _filter("lua", "", "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter", is_optional=True),
+            None,
+            id="no-type-but-optional",
+        ),
     ],
 )  # fmt: skip
 def test_nothing_comes_of_it(category, message, problem):

@@ -24,14 +24,16 @@ def resolve(category: str, extension: Any, where: Where) -> tuple[Kind, Any] | N
     if _has(extension, "config_discovery"):
         where.field("config_discovery").problem("not supported yet: extension configuration by discovery (ECDS)")
         return None
+    optional = getattr(extension, "is_optional", False)
     if not extension.HasField("typed_config"):
         # As in Envoy, a name alone says nothing: only a type leads to an extension.
-        where.problem(f"extension '{name}' has no typed_config, so it is not known what it is")
+        if not optional:
+            where.problem(f"extension '{name}' has no typed_config, so it is not known what it is")
         return None
     wanted = type_name(extension.typed_config)
     kind = extensions.find(category, name, wanted) if wanted else None
     if kind is None:
-        if not getattr(extension, "is_optional", False):
+        if not optional:
             where.problem(_unknown(category, name, wanted))
         return None
     place = where.field("typed_config")
