@@ -154,3 +154,22 @@ async def test_listeners_are_drained_as_ordered(words, accepts, accepts_later):
     await asyncio.sleep(31)
     assert [listener.accepting for listener in worker.listeners.all()] == accepts_later
     await worker.stop()
+
+
+async def test_access_logs_are_written_when_the_flags_say(tmp_path):
+    log = tmp_path / "access.log"
+    worker = await _start(
+        bootstrap(listener("web", port=80, access_log=str(log))), file_flush_interval=3.0, file_flush_min_size=20
+    )
+    client = await Client.connect("127.0.0.1", 80)
+    await _ask(client, b"/nine")
+    await asyncio.sleep(2.9)
+    assert log.read_text() == ""
+    await asyncio.sleep(0.2)
+    assert log.read_text() == "/nine\n"
+    await _ask(client, b"/twenty-bytes-are-enough")
+    await asyncio.sleep(0.1)
+
+    assert log.read_text() == "/nine\n/twenty-bytes-are-enough\n"
+    client.close()
+    await worker.stop()

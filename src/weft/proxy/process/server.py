@@ -105,7 +105,12 @@ class Server:
             stats=self.stats,
             runtime=Runtime(),
             clusters=Clusters(),
-            log_files=LogFiles(deadlines, self.stats, flush_interval=self.options.file_flush_interval),
+            log_files=LogFiles(
+                deadlines,
+                self.stats,
+                flush_interval=self.options.file_flush_interval,
+                flush_size=self.options.file_flush_min_size,
+            ),
             identity=self.settings.identity,
         )
 

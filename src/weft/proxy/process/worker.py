@@ -63,7 +63,12 @@ class Worker:
         self._settings = settings
         self._drain_time = options.drain_time
         self.runtime = Runtime(merged(settings.runtime, {}) if runtime is None else runtime)
-        self._log_files = LogFiles(self.deadlines, self.stats, flush_interval=options.file_flush_interval)
+        self._log_files = LogFiles(
+            self.deadlines,
+            self.stats,
+            flush_interval=options.file_flush_interval,
+            flush_size=options.file_flush_min_size,
+        )
         self._clusters = Clusters(settings.clusters, rows, resolver)
         self.context = WorkerContext(
             loop=loop,
