@@ -174,7 +174,7 @@ def _nanoseconds(message: Any) -> int:
 
 def _duration(field: Any, bounds: dict[str, Any]) -> Check | None:
     in_seconds = {
-        key: [_Seconds(item) for item in value] if isinstance(value, list) else _Seconds(value)
+        key: [_Span(item) for item in value] if isinstance(value, list) else _Span(value)
         for key, value in bounds.items()
         if key != "required"
     }
@@ -183,13 +183,13 @@ def _duration(field: Any, bounds: dict[str, Any]) -> Check | None:
     def check(message: Any) -> str | None:
         text = duration_problem(message)
         if text is None and inner is not None:
-            text = inner(_nanoseconds(message))
+            text = inner(_Span(_nanoseconds(message)))
         return text
 
     return check
 
 
-class _Seconds(int):
+class _Span(int):
     """Nanoseconds that show themselves as a duration."""
 
     def __str__(self) -> str:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from google.protobuf.message import EncodeError
+
 from weft.api.document import BOOL, LIST, MAP, NULL, NUMBER, STRING, Node
 from weft.api.paths import Path, path_text
 from weft.api.scalars import (
@@ -43,7 +45,8 @@ class _Field:
     def __init__(self, field: Any) -> None:
         self.name: str = field.name
         oneof = field.containing_oneof
-        self.oneof: str = oneof.name if oneof is not None else ""
+        real = oneof is not None and oneof.name != f"_{field.name}"  # else it says no more than "optional"
+        self.oneof: str = oneof.name if real else ""
         self.map_of = is_map(field)
         self.list_of = field.is_repeated and not self.map_of
         value = field.message_type.fields_by_name["value"] if self.map_of else field
@@ -81,11 +84,15 @@ class Converter:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._depth = 0
+        self.deepest = 0
+        """Levels of nesting that were seen."""
 
     def fill(self, message: Any, node: Node, path: Path) -> None:
         """Fill ``message`` from ``node``."""
         plan = plan_for(message.DESCRIPTOR)
         self._depth += 1
+        if self._depth > self.deepest:
+            self.deepest = self._depth
         if self._depth > MAX_DEPTH:
             self._report(path, node, f"nested deeper than {MAX_DEPTH} levels", False)
         elif plan.special is not None:
@@ -104,6 +111,10 @@ class Converter:
     def fill_fields(self, message: Any, plan: Plan, node: Node, path: Path, any_type: bool = False) -> None:
         fields = plan.fields
         seen: dict[str, str] = {}
+        oneofs: dict[str, str] = {}
+        for key in node.repeated:
+            name = fields[key.text].name if key.text in fields else key.text
+            self._report((path, name), key, _LAST_COUNTS, True)
         for key, value in node.pairs:
             name = key.text
             field = fields.get(name)
@@ -114,28 +125,15 @@ class Converter:
             if value.kind == NULL and not _takes_null(field):
                 continue
             here = (path, field.name)
-            if field.name in seen:
-                before = seen[field.name]
-                self._report(
-                    here,
-                    key,
-                    "given twice; the last one counts"
-                    if before == name
-                    else f"given twice, as {before!r} and as {name!r}",
-                    True,
-                )
+            before = seen.get(field.name)
             seen[field.name] = name
             if field.oneof:
-                other = seen.get("oneof " + field.oneof)
-                if other is not None and other != field.name:
-                    self._report(
-                        here,
-                        key,
-                        f"only one of {other!r} and {field.name!r} may be set (oneof {field.oneof})",
-                        False,
-                    )
+                other = oneofs.setdefault(field.oneof, field.name)
+                if other != field.name or before is not None:
+                    self._report(here, key, _twice(field, other, before, name), False)
                     continue
-                seen["oneof " + field.oneof] = field.name
+            elif before is not None:
+                self._report(here, key, _twice(field, field.name, before, name), True)
             if field.map_of:
                 self._fill_map(getattr(message, field.name), field, value, here)
             elif field.list_of:
@@ -187,6 +185,7 @@ class Converter:
             return
         assert field.key_read is not None
         seen: set[str] = set()
+        self._note_repeated(node, path)
         self._depth += 1
         if self._depth > MAX_DEPTH:
             self._report(path, node, f"nested deeper than {MAX_DEPTH} levels", False)
@@ -195,7 +194,8 @@ class Converter:
         for key, value in node.pairs:
             here = (path, f'["{key.text}"]')
             if key.text in seen:
-                self._report(here, key, "given twice; the last one counts", True)
+                self._report(here, key, "given twice", False)
+                continue
             seen.add(key.text)
             try:
                 name = field.key_read(key.text)
@@ -209,6 +209,10 @@ class Converter:
             except Wrong as wrong:
                 self._report(here, value, str(wrong), False)
         self._depth -= 1
+
+    def _note_repeated(self, node: Node, path: Path) -> None:
+        for key in node.repeated:
+            self._report((path, f'["{key.text}"]'), key, _LAST_COUNTS, True)
 
     def _unknown_field(self, plan: Plan, key: Node, path: Path, any_type: bool) -> None:
         name = key.text
@@ -265,17 +269,24 @@ class Converter:
         else:
             self.fill_fields(inner, plan, node, path, any_type=True)
         message.type_url = type_node.text
-        message.value = inner.SerializeToString(deterministic=True)
+        try:
+            message.value = inner.SerializeToString(deterministic=True)
+        except EncodeError:
+            self._report(path, node, "nested deeper than protobuf can carry", False)
 
     def fill_struct(self, message: Any, node: Node, path: Path) -> None:
         if node.kind != MAP:
             raise Wrong(f"expected a mapping, not {node.describe()}")
         fields = message.fields
+        seen: set[str] = set()
+        self._note_repeated(node, path)
         for key, value in node.pairs:
             here = (path, f'["{key.text}"]')
-            entry = fields[key.text]
-            entry.Clear()
-            self.fill(entry, value, here)
+            if key.text in seen:
+                self._report(here, key, "given twice", False)
+                continue
+            seen.add(key.text)
+            self.fill(fields[key.text], value, here)
 
     def fill_list_value(self, message: Any, node: Node, path: Path) -> None:
         if node.kind != LIST:
@@ -328,6 +339,17 @@ class Converter:
             raise Wrong(f"expected field paths in one string, not {node.describe()}")
         for name in filter(None, node.text.split(",")):
             message.paths.append(re.sub("[A-Z]", lambda upper: "_" + upper.group().lower(), name))
+
+
+_LAST_COUNTS: Final = "given twice; the last one counts"
+
+
+def _twice(field: _Field, other: str, before: str | None, name: str) -> str:
+    if other != field.name:
+        return f"only one of {other!r} and {field.name!r} may be set (oneof {field.oneof})"
+    if before == name:
+        return "given twice"
+    return f"given twice, as {before!r} and as {name!r}"
 
 
 def unknown_type(name: str) -> str:

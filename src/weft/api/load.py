@@ -10,21 +10,24 @@ import gc
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
-from weft.api.convert import Converter
+from weft.api.convert import MAX_DEPTH, Converter
 from weft.api.document import LIST, MAP, DocumentError, Node, parse_json, parse_yaml
 from weft.api.paths import PART, Path, parent_path, path_text
 from weft.api.problems import ConfigError, Problem, Problems
 from weft.api.schema import find_type, is_map, message_class
 from weft.api.unpack import bare_name
 from weft.api.upgrade import upgrade_bootstrap
-from weft.api.validate import Checker
+from weft.api.validate import Checker, features
 
 BOOTSTRAP: Final = "envoy.config.bootstrap.v3.Bootstrap"
 
 INLINE: Final = "--config-yaml"
 """The name of inline YAML in problems."""
+
+SHALLOW: Final = 30
+"""Levels of nesting that protobuf carries whatever they are."""
 
 MAX_BYTES: Final = 256 << 20
 """Of one configuration file."""
@@ -131,13 +134,9 @@ def _load(sources: list[_Source], allow_unknown_fields: bool = False) -> Loaded:
         bootstrap = _convert_all(sources, problems)
         if allow_unknown_fields:
             problems.items = [_excused(item) for item in problems.items]
-        spoilt = {parent_path(item.path) for item in problems.errors}
         checked = Problems(locate=places.locate)
-        Checker(checked).check(bootstrap)
-        for item in checked.items:
-            # What could not be read is missing now; that it is missing is no second problem.
-            if item.path not in spoilt and parent_path(item.path) not in spoilt:
-                problems.items.append(item)
+        Checker(checked, features(bootstrap)).check(bootstrap)
+        problems.items += _without_echoes(checked.items, problems.errors)
     finally:
         if collecting:
             gc.enable()
@@ -145,6 +144,18 @@ def _load(sources: list[_Source], allow_unknown_fields: bool = False) -> Loaded:
     problems.items.sort(key=lambda item: (places.rank(item.file), item.line, item.column))
     problems.locate = places.locate
     return Loaded(bootstrap, problems)
+
+
+def _without_echoes(checked: list[Problem], unread: list[Problem]) -> list[Problem]:
+    """What the rules say, less what follows from values that could not be read.
+
+    Such a value is missing now; that it, or all of a oneof or a list it belongs to, is missing is
+    no second problem.  Nor is a required field missing beside a name that may be meant for it.
+    """
+    hidden = {item.path for item in unread}
+    hidden |= {parent_path(path) for path in hidden}
+    misnamed = {parent_path(item.path) for item in unread if item.text.startswith("unknown field ")}
+    return [item for item in checked if item.path not in hidden and parent_path(item.path) not in misnamed]
 
 
 def _excused(problem: Problem) -> Problem:
@@ -181,7 +192,22 @@ def _from_nodes(source: _Source, message: Any, problems: Problems) -> None:
     def report(path: Path, node: Node, text: str, warning: bool) -> None:
         problems.items.append(Problem(path_text(path), text, source.name, node.line, node.column, warning))
 
-    Converter(report).fill(message, source.root, None)
+    converter = Converter(report)
+    converter.fill(message, source.root, None)
+    if converter.deepest > SHALLOW and not _travels(message):
+        if converter.deepest <= MAX_DEPTH:
+            text = "nested deeper than protobuf can carry (100 messages)"
+            problems.items.append(Problem("", text, source.name, source.root.line, source.root.column))
+        message.Clear()
+
+
+def _travels(message: Any) -> bool:
+    """Whether protobuf reads what it writes; a Struct nests three messages for each level."""
+    try:
+        message.FromString(message.SerializeToString())
+    except (DecodeError, EncodeError):
+        return False
+    return True
 
 
 def _from_text(source: _Source, message: Any, problems: Problems) -> None:

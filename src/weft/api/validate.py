@@ -25,10 +25,14 @@ _MAP: Final = 2
 
 
 class Checker:
-    """Walks messages; problems go to ``problems`` with their paths."""
+    """Walks messages; problems go to ``problems`` with their paths.
 
-    def __init__(self, problems: Problems) -> None:
+    ``runtime`` has the keys of the bootstrap's own layers that are booleans (see :func:`features`).
+    """
+
+    def __init__(self, problems: Problems, runtime: dict[str, bool] | None = None) -> None:
         self._problems = problems
+        self._runtime = runtime or {}
 
     def check(self, message: Any, path: Path = None) -> None:
         rule = rule_for(message.DESCRIPTOR)
@@ -50,7 +54,7 @@ class Checker:
         for name, members in rule.oneofs:
             if message.WhichOneof(name) is None:
                 self.problem(path, f"one of {members} is required")
-        if rule.old:
+        if rule.old or rule.old_values:
             self._check_old(message, rule, path)
         children = rule.children
         if len(children) > 8:
@@ -59,7 +63,9 @@ class Checker:
                 if child is not None:
                     self._check_child(message, value, child, path)
             for child in rule.always:
-                self._check_child(message, getattr(message, child.name), child, path)
+                value = getattr(message, child.name)
+                if not value:
+                    self._check_child(message, value, child, path)
             return
         for child in children.values():
             if child.shape == _ONE:
@@ -103,22 +109,35 @@ class Checker:
     def _check_old(self, message: Any, rule: "Rule", path: Path) -> None:
         for field, value in message.ListFields():
             state = rule.old.get(field.name)
-            if state is None:
+            if state is not None:
+                self._old((path, field.name), state, "this field", field.full_name)
+            values = rule.old_values.get(field.name)
+            if values is None:
                 continue
-            if isinstance(state, dict):
-                for number, item in enumerate(value) if field.is_repeated else ((0, value),):
-                    found = state.get(item)
-                    if found is not None:
-                        here = (path, field.name)
-                        self._old((here, f"[{number}]") if field.is_repeated else here, *found)
-            else:
-                self._old((path, field.name), state, "this field")
+            for number, item in enumerate(value if field.is_repeated else (value,)):
+                found = values.get(item)
+                if found is not None:
+                    here = (path, field.name)
+                    self._old((here, f"[{number}]") if field.is_repeated else here, *found)
+        for name, full_name in rule.old_defaults:
+            if getattr(message, name) == 0 and not self._allowed("disallowed", full_name):
+                value_name = full_name.rpartition(".")[2]
+                self.problem((path, name), f"must be set: its default {value_name} is no longer allowed")
 
-    def _old(self, path: Path, state: str, what: str) -> None:
-        if state == "disallowed":
-            self.problem(path, f"{what} is deprecated and no longer allowed")
-        else:
+    def _old(self, path: Path, state: str, what: str, full_name: str) -> None:
+        if self._allowed(state, full_name):
             self._problems.add(path_text(path), f"{what} is deprecated", warning=True)
+        else:
+            self.problem(path, f"{what} is deprecated and no longer allowed")
+
+    def _allowed(self, state: str, full_name: str) -> bool:
+        """Runtime keys may allow what is refused by default, and refuse what is allowed."""
+        asked = self._runtime.get(f"envoy.deprecated_features:{full_name}")
+        if asked is not None:
+            return asked
+        return state != "disallowed" or self._runtime.get(
+            "envoy.features.enable_all_deprecated_features", False
+        )
 
     def problem(self, path: Path, text: str) -> None:
         self._problems.add(path_text(path), text)
@@ -165,7 +184,18 @@ class _Child:
 class Rule:
     """The checks of one message type."""
 
-    __slots__ = ("always", "children", "old", "oneofs", "optional_scalars", "required", "scalars", "special")
+    __slots__ = (
+        "always",
+        "children",
+        "old",
+        "old_defaults",
+        "old_values",
+        "oneofs",
+        "optional_scalars",
+        "required",
+        "scalars",
+        "special",
+    )
 
     def __init__(self, descriptor: Any) -> None:
         self.special = _SPECIAL.get(descriptor.full_name)
@@ -177,8 +207,12 @@ class Rule:
         self.children: dict[str, _Child] = {}
         self.always: list[_Child] = []
         """Lists and maps that must be looked at even when they are empty."""
-        self.old: dict[str, Any] = {}
-        """Field name -> "deprecated" or "disallowed"; or for enums number -> (state, what)."""
+        self.old: dict[str, str] = {}
+        """Fields on their way out: name -> "deprecated" or "disallowed"."""
+        self.old_values: dict[str, dict[int, tuple[str, str, str]]] = {}
+        """Enum fields some of whose values are: name -> number -> (state, what, full name)."""
+        self.old_defaults: list[tuple[str, str]] = []
+        """Enum fields that must be set, as their default is refused: name, full name of the default."""
         table = rules(descriptor)
         if self.special is not None or "off" in table:
             return
@@ -191,13 +225,21 @@ class Rule:
             self._add(field, entry.get("rules", {}))
             if "disallowed" in entry or "deprecated" in entry:
                 self.old[field.name] = "disallowed" if "disallowed" in entry else "deprecated"
-            elif field.enum_type is not None:
-                values = rules(field.enum_type).get("values")
-                if values:
-                    self.old[field.name] = {
-                        field.enum_type.values_by_name[name].number: (state, name)
-                        for name, state in values.items()
-                    }
+            if field.enum_type is not None:
+                self._add_old_values(field)
+
+    def _add_old_values(self, field: Any) -> None:
+        enum = field.enum_type
+        scope = enum.full_name.rpartition(".")[0]
+        states = rules(enum).get("values", {})
+        if states:
+            self.old_values[field.name] = {
+                enum.values_by_name[name].number: (state, f"the value {name}", f"{scope}.{name}")
+                for name, state in states.items()
+            }
+        default = enum.values[0].name
+        if states.get(default) == "disallowed" and not field.is_repeated and not field.has_presence:
+            self.old_defaults.append((field.name, f"{scope}.{default}"))
 
     def _add(self, field: Any, rule: dict[str, Any]) -> None:
         name = field.name
@@ -248,6 +290,25 @@ class Rule:
         )
         if child.check or child.enter:
             self.children[name] = child
+
+
+def features(bootstrap: Any) -> dict[str, bool]:
+    """The boolean runtime keys of the bootstrap's static layers; later layers win."""
+    found: dict[str, bool] = {}
+
+    def walk(prefix: str, struct: Any) -> None:
+        for key, value in struct.fields.items():
+            kind = value.WhichOneof("kind")
+            if kind == "struct_value":
+                walk(f"{prefix}{key}.", value.struct_value)
+            elif kind == "bool_value":
+                found[prefix + key] = value.bool_value
+            elif kind == "string_value" and value.string_value in ("true", "false"):
+                found[prefix + key] = value.string_value == "true"
+
+    for layer in bootstrap.layered_runtime.layers:
+        walk("", layer.static_layer)
+    return found
 
 
 @functools.cache
