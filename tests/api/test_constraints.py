@@ -110,7 +110,12 @@ def span(nanoseconds: int):
         ({"in": [0, SECOND]}, 0, 2 * SECOND, "must be one of 0s, 1s"),
         ({"not_in": [SECOND]}, 0, SECOND, "must not be 1s"),
         ({"required": True}, 0, -1, "a duration must not be negative"),
-        ({}, 9_223_372_035 * SECOND, 9_223_372_036 * SECOND, "the duration is out of range (less than 9223372036s)"),
+        (
+            {},
+            9_223_372_035 * SECOND,
+            9_223_372_036 * SECOND,
+            "the duration is out of range (less than 9223372036s)",
+        ),
     ],
 )
 def test_a_rule_of_a_duration(rule, kept, broken, says):

@@ -227,8 +227,12 @@ def test_warnings(text, warning):
 def test_json_is_read_as_json():
     assert "number_value: 1.5" in loaded('{"node": {"metadata": {"a": 1.5}}}', "json")
     assert 'id: "b"' in loaded('{"node": {"id": "a", "id": "b"}}', "json")
-    assert 'locality { region: "r" zone: "z" }' in loaded('{"node": {"locality": {"region": "r"}, "locality": {"zone": "z"}}}', "json")
-    assert problems_of('{"node": {"metadata": {"a": 1, "a": 2}}}', "json") == ['f:1:32: node.metadata["a"]: given twice']
+    assert 'locality { region: "r" zone: "z" }' in loaded(
+        '{"node": {"locality": {"region": "r"}, "locality": {"zone": "z"}}}', "json"
+    )
+    assert problems_of('{"node": {"metadata": {"a": 1, "a": 2}}}', "json") == [
+        'f:1:32: node.metadata["a"]: given twice'
+    ]
     assert problems_of('{"node": {"user_agent_version": "a", "user_agent_version": "b"}}', "json") == [
         "f:1:38: node.user_agent_version: given twice"
     ]
@@ -243,7 +247,7 @@ def test_text_protobuf():
         "f:1:8: unknown field 'nope' in envoy.config.core.v3.Node",
         "f:2:2: unknown field 'cluste' in envoy.config.core.v3.Node; did you mean 'cluster'?",
     ]
-    assert problems_of('node { id: 5 }', "pb_text") == [
+    assert problems_of("node { id: 5 }", "pb_text") == [
         "f:1:12: not a text protobuf: 'node { id: 5 }': Expected string but found: '5'"
     ]
     assert problems_of("static_resources { clusters { } }", "pb_text") == [
@@ -293,7 +297,8 @@ def test_files_that_cannot_be_used(tmp_path, name, content, says):
     with pytest.raises(ConfigError) as caught:
         load_bootstrap(path)
 
-    assert [str(problem).partition(path)[2] for problem in caught.value.problems][0].startswith(says)
+    (problem,) = caught.value.problems
+    assert str(problem).partition(path)[2].startswith(says)
 
 
 def test_nothing_to_load():
@@ -324,8 +329,12 @@ def test_inline_yaml_is_merged_over_the_file(tmp_path):
 
 def test_places_are_found_across_the_file_and_the_inline_yaml(tmp_path):
     path = tmp_path / "a.yaml"
-    path.write_text("static_resources:\n  clusters:\n  - {name: one, typedExtensionProtocolOptions: {k: {}}}\n")
-    loaded = load_bootstrap(str(path), "{static_resources: {clusters: {name: two}}, node: {metadata: {a.b: [1]}}}")
+    path.write_text(
+        "static_resources:\n  clusters:\n  - {name: one, typedExtensionProtocolOptions: {k: {}}}\n"
+    )
+    loaded = load_bootstrap(
+        str(path), "{static_resources: {clusters: {name: two}}, node: {metadata: {a.b: [1]}}}"
+    )
     locate = loaded.problems.locate
 
     assert locate("static_resources.clusters[0].name") == (str(path), 3, 12)

@@ -148,7 +148,9 @@ def test_an_enum_value_that_is_no_longer_allowed_even_as_the_default():
     zipkin = make("envoy.config.trace.v3.ZipkinConfig", collector_cluster="c", collector_endpoint="/")
     gone = "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE"
 
-    assert found(zipkin) == [f"collector_endpoint_version: must be set: its default {gone} is no longer allowed"]
+    assert found(zipkin) == [
+        f"collector_endpoint_version: must be set: its default {gone} is no longer allowed"
+    ]
 
     zipkin.collector_endpoint_version = 1
     assert found(zipkin) == []

@@ -36,4 +36,6 @@ _DENOMINATORS: Final = (100, 10_000, 1_000_000)
 
 def fraction(percent: Any) -> Fraction:
     """An ``envoy.type.v3.FractionalPercent``."""
-    return Fraction(percent.numerator, _DENOMINATORS[percent.denominator])
+    number = percent.denominator
+    # A number that the enum does not have is for the rules to refuse.
+    return Fraction(percent.numerator, _DENOMINATORS[number] if 0 <= number < 3 else 100)
