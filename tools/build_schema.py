@@ -185,6 +185,9 @@ class Newer:
 
         for file in self._files.values():
             collect(file.package, file, file.message_type, file.enum_type)
+        for file in {file.name: file for file, _, _ in self._types}.values():
+            for message in file.message_type:
+                _order_oneofs(message)
         for file, field, name in self._types:
             if "." not in name:
                 field.type = getattr(field, f"TYPE_{name.upper()}")
@@ -194,6 +197,20 @@ class Newer:
             field.type_name = f".{name}"
             if home.name != file.name and home.name not in file.dependency:
                 file.dependency.append(home.name)
+
+
+def _order_oneofs(message: Any) -> None:
+    """Those that stand for ``optional`` go last, as descriptors must have them."""
+    optional = {field.oneof_index for field in message.field if field.proto3_optional}
+    order = sorted(range(len(message.oneof_decl)), key=lambda number: (number in optional, number))
+    names = [message.oneof_decl[number].name for number in order]
+    for oneof, name in zip(message.oneof_decl, names, strict=True):
+        oneof.name = name
+    for field in message.field:
+        if field.HasField("oneof_index"):
+            field.oneof_index = order.index(field.oneof_index)
+    for nested in message.nested_type:
+        _order_oneofs(nested)
 
 
 class Build:
