@@ -22,6 +22,8 @@ from weft.http.headers import (
     EXPECT,
     HOST,
     JOINABLE,
+    TE,
+    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
     Field,
@@ -260,30 +262,32 @@ def _head_lines(data: bytes, start: int, end: int) -> list[bytes]:
     return _lines(data[start:stop])
 
 
-def parse_request(data: bytes, start: int, options: Http1Options) -> RequestHead | None:
+def parse_request(data: bytes, start: int, options: Http1Options, searched: int = 0) -> RequestHead | None:
     """The head of a request at ``start``; None when it has not all arrived.
 
-    Raises PeerError with the status to answer.
+    ``searched`` is how much of ``data`` an earlier call has seen, so that a head which arrives in
+    a thousand pieces is not searched a thousand times.  Raises PeerError with the status to answer.
     """
     size = len(data)
     while start < size and (data[start] == 13 or data[start] == 10):
         start += 1
     if start == size:
         return None
-    stop = data.find(b"\r\n\r\n", start)
+    look_from = max(start, searched - 3)
+    stop = data.find(b"\r\n\r\n", look_from)
     if stop >= 0 and stop - start <= options.max_head:
         # Nearly always: plain lines.  Whatever is odd about a line shows when it is not in the table.
         try:
             return _request(data[start:stop].split(b"\r\n"), start, stop + 4, options)
         except _NotPlain:
             pass
-    end = head_end(data, start)
+    end = head_end(data, look_from)
     if end < 0:
         # A simple-request of HTTP/0.9 has no headers and no empty line.
         if not options.allow_custom_methods:
             _check_first_byte(data, start)
-        newline = data.find(b"\n", start)
-        if newline >= 0:
+        newline = data.find(b"\n", look_from)
+        if newline >= 0 and data.find(b"\n", start, newline) < 0:
             words = data[start:newline].split()
             if len(words) < 3:
                 return _request_line_only(words, newline + 1, options)
@@ -326,7 +330,7 @@ def _request(lines: list[bytes], start: int, end: int, options: Http1Options) ->
         head.keep_alive = False
     if headers.mask & _ODD:
         _request_framing(head, options)
-    if minor == 0 and (words[2] != b"HTTP/1.0" or not options.allow_http_10):
+    if minor == 0 and not options.allow_http_10:
         raise PeerError("low_version", "only HTTP/1.1 is spoken here", 426)
     return head
 
@@ -560,6 +564,8 @@ class ChunkedDecoder:
         self._size: int = 0
         self._digits: int = 0
         self._cr: bool = False
+        """The line that is being read has had its CR."""
+        self._skipped: int = 0
         self._line = b""
 
     def feed(self, data: bytes, pos: int) -> int:
@@ -579,6 +585,8 @@ class ChunkedDecoder:
             elif state == _SIZE:
                 byte = data[pos]
                 pos += 1
+                if self._cr and byte != 10:
+                    raise PeerError(CODEC_ERROR, "a lone CR in a chunk size")
                 if byte in _HEX:
                     self._digits += 1
                     if self._digits > 15:
@@ -593,26 +601,24 @@ class ChunkedDecoder:
                 elif byte == 59 or byte == 32 or byte == 9:
                     self._state = _EXTENSION
                 elif byte == 13:
-                    if pos < size and data[pos] != 10:
-                        raise PeerError(CODEC_ERROR, "invalid chunk size")
                     self._cr = True
                 else:
                     raise PeerError(CODEC_ERROR, "invalid chunk size")
             elif state == _EXTENSION:
                 newline = data.find(b"\n", pos)
                 stop = size if newline < 0 else newline
-                extension = data[pos:stop]
-                self._line += extension[:64]
-                if len(self._line) > self.options.max_head:
+                self._skipped += stop - pos
+                if self._skipped > self.options.max_head:
                     raise PeerError(CODEC_ERROR, "chunk extension too long")
-                if b"\r" in extension and extension.find(b"\r") != len(extension) - 1:
-                    raise PeerError(CODEC_ERROR, "invalid chunk extension")
+                cr = data.find(b"\r", pos, stop)
+                if (self._cr and stop > pos) or 0 <= cr < stop - 1:
+                    raise PeerError(CODEC_ERROR, "a lone CR in a chunk extension")
+                self._cr = self._cr or cr >= 0
                 if newline < 0:
                     return size
-                if not self._line.endswith(b"\r") and not extension.endswith(b"\r"):
+                if not self._cr:
                     raise PeerError(CODEC_ERROR, "chunk size line without CR")
                 pos = newline + 1
-                self._line = b""
                 self._size_done()
             elif state == _DATA_END:
                 byte = data[pos]
@@ -641,6 +647,7 @@ class ChunkedDecoder:
             raise PeerError(CODEC_ERROR, "invalid chunk size")
         self._digits = 0
         self._cr = False
+        self._skipped = 0
         if self._size:
             self._state = _DATA
         else:
@@ -659,6 +666,8 @@ class ChunkedDecoder:
             self.done = True
             return
         field = _parse_line(line)
+        if not self.options.keep_trailers or field.bit & _NOT_IN_TRAILERS:
+            return
         if self.trailers is None:
             self.trailers = Headers()
         self.trailers.append(field)
@@ -673,6 +682,10 @@ class ChunkedDecoder:
         out = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.pieces = []
         return out
+
+
+_NOT_IN_TRAILERS: Final = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | UPGRADE | TE | TRAILER
+"""What frames or routes a message may not come after it (RFC 9110 6.5.1)."""
 
 
 def chunk(data: bytes) -> bytes:

@@ -5,7 +5,6 @@ router, logs, stats) and decides the protocol of each; ``server1`` carries HTTP/
 one request, ``forwarding`` the rules of a good intermediary, ``router`` the way upstream.
 """
 
-import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from weft.proxy.context import WorkerContext
@@ -21,13 +20,14 @@ from weft.proxy.network.connection import Connection
 from weft.proxy.observe import flags
 from weft.proxy.observe.access_log import open_access_logs
 from weft.proxy.observe.histogram import Histogram
+from weft.proxy.observe.logging import logger
 from weft.proxy.observe.stats import Codes, StatGroup, rows
 from weft.proxy.route.filter_settings import DISABLED
 
 if TYPE_CHECKING:
     from weft.proxy.observe.access_log import AccessLog
 
-_log = logging.getLogger("http")
+_log = logger("http")
 
 
 class HttpStats(StatGroup):
@@ -86,6 +86,7 @@ class HttpStats(StatGroup):
         "rq_retry_skipped_request_not_complete",
         "rq_total",
         "rs_too_large",
+        "bugs",
         gauges=(
             "downstream_cx_active",
             "downstream_cx_http1_active",
@@ -157,6 +158,8 @@ class HttpStats(StatGroup):
         self.rq_retry_skipped_request_not_complete: int = 0
         self.rq_total: int = 0
         self.rs_too_large: int = 0
+        self.bugs: int = 0
+        """Exceptions that nobody foresaw; each cost one request.  Weft's own name."""
         self.downstream_cx_active: int = 0
         self.downstream_cx_http1_active: int = 0
         self.downstream_cx_http1_soft_drain: int = 0
@@ -341,6 +344,7 @@ class ConnectionManager:
 
     def bug(self, stream: Stream | None, where: str) -> None:
         """Anything that nobody foresaw: it costs one stream, and is told with its traceback."""
+        self.stats.bugs += 1
         what = f"{stream.head!r}" if stream is not None else "a connection"
         _log.exception("bug in %s while serving %s; the stream is ended", where, what)
 

@@ -9,11 +9,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from weft.codec.errors import PeerError
-from weft.codec.http1 import CODEC_ERROR, NAMES_OTHERS, RequestHead
+from weft.codec.http1 import CODEC_ERROR, NAMES_OTHERS, RequestHead, has_expect_continue
 from weft.http.headers import (
     CONNECTION,
     DATE,
     ENVOY,
+    EXPECT,
     FORWARDED_FOR,
     FORWARDED_OTHER,
     FORWARDED_PROTO,
@@ -140,6 +141,8 @@ class Forwarding:
         if not authority or authority.translate(None, _HOST_CHARS):
             if authority:
                 raise PeerError("http.invalid_authority", "invalid character in the host")
+            if mask & EXPECT:
+                self._expect(stream)
             if head.minor == 0 and head.host is None and settings.options.default_host:
                 request.authority = settings.options.default_host
             elif head.host is None:
@@ -147,6 +150,8 @@ class Forwarding:
                     stream.close_after = True
                 stream.reply(400, b"", 0, "missing_host_header")
                 return False
+        elif mask & EXPECT:
+            self._expect(stream)
         path = request.path
         if path[:1] != b"/" and request.method != b"CONNECT":
             self.manager.stats.downstream_rq_non_relative_path += 1
@@ -169,6 +174,13 @@ class Forwarding:
                 headers.put(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(128))))
         return True
 
+    def _expect(self, stream: "Stream") -> None:
+        """``expect: 100-continue`` is granted here, unless the upstream is to be asked."""
+        headers = stream.head.headers
+        if not self.manager.proxy_100_continue and has_expect_continue(headers):
+            headers.drop(b"expect")
+            stream.downstream.send_interim(100, Headers())
+
     def _target(self, stream: "Stream", head: RequestHead) -> None:
         """Absolute-form and authority-form targets (RFC 9112 3.2)."""
         request = stream.head
@@ -176,6 +188,8 @@ class Forwarding:
         if target[:1] == b"/":
             return
         if request.method == b"CONNECT":
+            if not target.rpartition(b":")[2].isdigit():
+                raise PeerError(CODEC_ERROR, "the target of CONNECT is host:port")
             request.authority = target
             request.path = b""
             return

@@ -12,12 +12,11 @@ from weft.codec.http1 import (
     ChunkedDecoder,
     RequestHead,
     chunk,
-    has_expect_continue,
     last_chunk,
     parse_request,
     status_line,
 )
-from weft.http.headers import CONTENT_LENGTH, EXPECT, Field, Headers
+from weft.http.headers import CONTENT_LENGTH, Field, Headers
 from weft.http.message import Request, Response
 from weft.proxy.deadlines import Deadline
 from weft.proxy.http.stream import Downstream, Stream
@@ -196,26 +195,41 @@ class ServerConnection(Downstream):
     def data_received(self, data: bytes) -> None:
         manager = self.manager
         size = len(data)
+        if self._state == CLOSING:
+            return
         manager.stats.downstream_cx_rx_bytes_total += size
         if not self.spoken:
             self.spoken = True
             manager.stats.downstream_cx_http1_total += 1
             manager.stats.downstream_cx_http1_active += 1
         self.info.bytes_received += size
-        if self._state == CLOSING:
-            return
+        searched = 0
         if self._rest:
+            if self._state == HEAD:
+                searched = len(self._rest)
             data = self._rest + data
             self._rest = b""
         now = manager.clock.now()
         try:
-            self._consume(data, now)
+            self._consume(data, now, searched)
         except PeerError as error:
             self._busy = False
             self._refuse(error, now, None, flags.DOWNSTREAM_PROTOCOL_ERROR)
         except Exception:
             self._busy = False
-            manager.bug(self.stream, "http1")
+            self._bug()
+
+    def _bug(self) -> None:
+        """Something nobody foresaw costs this exchange, and is told."""
+        stream = self.stream
+        self.manager.bug(stream, "http1")
+        if stream is None or stream.response_started:
+            self.transport.abort()
+            return
+        stream.close_after = True
+        try:
+            stream.reply(500, b"", 0, "internal_error")
+        except Exception:
             self.transport.abort()
 
     def eof_received(self) -> bool:
@@ -235,16 +249,11 @@ class ServerConnection(Downstream):
         self._closed = True
         self.manager.clock.now()
         stream = self.stream
-        stats = self.manager.stats
         if stream is not None:
             self._gone(stream)
         elif self._rest and self._state == HEAD:
-            # Half a head: Envoy counts it as a request that was given up.
-            stats.downstream_rq_total += 1
-            stats.downstream_rq_http1_total += 1
-            stats.downstream_rq_rx_reset += 1
-            stats.downstream_cx_destroy_active_rq += 1
-            stats.downstream_cx_destroy_remote_active_rq += 1
+            # Half a head: as in Envoy, a request that was given up.
+            self._gone(self._without_request(self.manager.clock.current))
         for deadline in self._deadlines:
             if deadline is not None:
                 deadline.close()
@@ -260,20 +269,18 @@ class ServerConnection(Downstream):
         stream.client_gone()
 
     def pause_writing(self) -> None:
-        self.manager.stats.downstream_flow_control_paused_reading_total += 1
         if self.stream is not None and self.stream.attempt is not None:
             self.stream.attempt.client_blocked()
         self._paused_for_client = True
 
     def resume_writing(self) -> None:
         self._paused_for_client = False
-        self.manager.stats.downstream_flow_control_resumed_reading_total += 1
         if self.stream is not None and self.stream.attempt is not None:
             self.stream.attempt.client_writable()
 
     # -- the request -----------------------------------------------------------------------------
 
-    def _consume(self, data: bytes, now: float) -> None:
+    def _consume(self, data: bytes, now: float, searched: int = 0) -> None:
         """Go over what arrived, as often as one complete request ends and the next begins."""
         pos = 0
         size = len(data)
@@ -281,7 +288,8 @@ class ServerConnection(Downstream):
         while pos < size:
             state = self._state
             if state == HEAD:
-                head = parse_request(data, pos, self.manager.options)
+                head = parse_request(data, pos, self.manager.options, searched)
+                searched = 0
                 if head is None:
                     self._rest = data[pos:] if pos else data
                     if self.manager.request_headers_timeout and self._deadline_off(REQUEST_HEADERS):
@@ -365,14 +373,6 @@ class ServerConnection(Downstream):
             # Refused as if it could not be parsed: there is no request to speak of.
             stream.request = None
             raise
-        if (
-            head.headers.mask & EXPECT
-            and not manager.proxy_100_continue
-            and has_expect_continue(head.headers)
-        ):
-            head.headers.drop(b"expect")
-            if head.length != 0:
-                self.send_interim(100, Headers())
         if stream.upgrade:
             if end:
                 self._state = TUNNEL
@@ -398,13 +398,17 @@ class ServerConnection(Downstream):
             if decoder.done:
                 self._state = WAIT
                 self._chunked = None
-                if decoder.trailers is None or not manager.options.keep_trailers:
-                    end = True
-                    stream.begin(body, True)
-                else:
+                if decoder.trailers is not None:
                     stream.begin(body, False)
                     if self.stream is stream:
                         stream.request_trailers_arrived(decoder.trailers)
+                elif body:
+                    stream.begin(body, True)
+                else:
+                    # An empty body of unknown length stays one.
+                    stream.begin(b"", False)
+                    if self.stream is stream:
+                        stream.request_data(b"", True, now)
                 self._request_over()
                 return pos
         stream.begin(body, end)
@@ -448,7 +452,7 @@ class ServerConnection(Downstream):
                 self._chunked = None
                 self._disarm(REQUEST)
                 if stream is not None:
-                    if decoder.trailers is not None and self.manager.options.keep_trailers:
+                    if decoder.trailers is not None:
                         if piece:
                             stream.request_data(piece, False, now)
                         stream.request_trailers_arrived(decoder.trailers)
@@ -492,6 +496,16 @@ class ServerConnection(Downstream):
             self._busy = False
             self._refuse(error, self.manager.clock.now(), None, flags.DOWNSTREAM_PROTOCOL_ERROR)
 
+    def _without_request(self, now: float) -> Stream:
+        """A stream for what never became a request: it is answered, counted and logged all the same."""
+        stream = Stream(self.manager, self, self.info, Request(b"", b"", b"", b"http", Headers()), now)
+        stream.request = None
+        stream.protocol = "HTTP/1.1"
+        self.stream = stream
+        self._http10 = False
+        self.manager.began(stream)
+        return stream
+
     def _refuse(self, error: PeerError, now: float, body: bytes | None, flag: int) -> None:
         """The client broke the protocol: one answer where that is still possible, then the end."""
         manager = self.manager
@@ -499,13 +513,7 @@ class ServerConnection(Downstream):
             manager.stats.downstream_cx_protocol_error += 1
         stream = self.stream
         if stream is None:
-            request = Request(b"", b"", b"", b"http", Headers())
-            stream = Stream(manager, self, self.info, request, now)
-            stream.request = None
-            stream.protocol = "HTTP/1.1"
-            self.stream = stream
-            self._http10 = False
-            manager.began(stream)
+            stream = self._without_request(now)
         stream.close_after = True
         self._state = CLOSING
         if body is None:
@@ -610,8 +618,7 @@ class ServerConnection(Downstream):
 
     def send_trailers(self, stream: Stream, trailers: Headers) -> None:
         if self._body_chunked and not self._body_none:
-            kept = trailers if self.manager.options.keep_trailers else None
-            self._write(last_chunk(kept), stream)
+            self._write(last_chunk(trailers if self.manager.options.keep_trailers else None), stream)
         self._over(stream)
 
     def send_interim(self, status: int, headers: Headers) -> None:
@@ -682,12 +689,14 @@ class ServerConnection(Downstream):
     def pause_request(self) -> None:
         self._reading_paused += 1
         if self._reading_paused == 1 and not self._closed:
+            self.manager.stats.downstream_flow_control_paused_reading_total += 1
             self.transport.pause_reading()
 
     def resume_request(self) -> None:
         if self._reading_paused:
             self._reading_paused -= 1
             if self._reading_paused == 0 and not self._closed:
+                self.manager.stats.downstream_flow_control_resumed_reading_total += 1
                 self.transport.resume_reading()
 
     def request_awaited(self, stream: Stream, seconds: float) -> None:

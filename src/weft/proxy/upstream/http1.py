@@ -13,9 +13,11 @@ from weft.http.headers import CONTENT_LENGTH, Headers
 from weft.http.message import Request, Response
 from weft.proxy.address import NOWHERE, Address
 from weft.proxy.deadlines import Deadline
+from weft.proxy.observe.logging import logger
 from weft.proxy.upstream.connect import Failure, Link
 from weft.proxy.upstream.stream import (
     CONNECTION_TERMINATION,
+    LOCAL_RESET,
     PROTOCOL_ERROR,
     RequestWriter,
     ResponseReader,
@@ -23,6 +25,8 @@ from weft.proxy.upstream.stream import (
 
 if TYPE_CHECKING:
     from weft.proxy.upstream.pool import Http1Pool
+
+_log: Final = logger("upstream")
 
 # The response half.
 NOTHING: Final = 0
@@ -122,6 +126,9 @@ class UpstreamConnection(RequestWriter):
         except PeerError:
             stats.upstream_cx_protocol_error += 1
             self._fail(PROTOCOL_ERROR, "")
+        except Exception:
+            _log.exception("bug while reading a response of %s; the request is ended", pool.host.address.text)
+            self._fail(LOCAL_RESET, "")
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -240,7 +247,7 @@ class UpstreamConnection(RequestWriter):
 
     def send_trailers(self, trailers: Headers) -> None:
         if self._request_chunked:
-            self._write(last_chunk(trailers))
+            self._write(last_chunk(trailers if self.pool.options.keep_trailers else None))
         self._request_over()
 
     def _write(self, data: bytes) -> None:
@@ -262,11 +269,13 @@ class UpstreamConnection(RequestWriter):
     def pause(self) -> None:
         if not self._paused and self.transport is not None:
             self._paused = True
+            self.pool.stats.upstream_flow_control_paused_reading_total += 1
             self.transport.pause_reading()
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
+            self.pool.stats.upstream_flow_control_resumed_reading_total += 1
             if self.transport is not None:
                 self.transport.resume_reading()
 
