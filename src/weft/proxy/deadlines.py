@@ -29,8 +29,12 @@ class Deadline:
     def set(self, when: float) -> None:
         """Arm for ``when`` (loop time), replacing any earlier arming."""
         self.when = when
-        if self.queued == NEVER or when < self.queued:
+        queued = self.queued
+        if queued == NEVER:
             self.deadlines.queue(self, when)
+        elif when < queued:
+            self.deadlines.queue(self, when)
+            self.deadlines.dropped_one()  # the later entry is dead
 
     def clear(self) -> None:
         self.when = NEVER
@@ -89,7 +93,8 @@ class Deadlines:
                     deadline.when = NEVER
                     deadline.expired(now)
         finally:
-            if self._heap and self._timer is None:
+            # Whoever was queued meanwhile armed the timer for himself; others may be due before.
+            if self._heap and (self._timer is None or self._heap[0][0] < self._timer_at):
                 self._arm(self._heap[0][0])
 
     def dropped_one(self) -> None:
