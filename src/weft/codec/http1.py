@@ -180,7 +180,7 @@ def head_end(data: bytes, start: int) -> int:
     if crlf < 0:
         lone = data.find(b"\n\n", start)
         return -1 if lone < 0 else lone + 2
-    lone = data.find(b"\n\n", start, crlf)
+    lone = data.find(b"\n\n", start, crlf + 1)
     return crlf + 3 if lone < 0 else lone + 2
 
 
@@ -307,6 +307,7 @@ def _request(lines: list[bytes], start: int, end: int, options: Http1Options) ->
             raise _NotPlain
         if b"\r" in lines[0]:
             raise PeerError(CODEC_ERROR, "a lone CR in the request line")
+        _check_first_byte(lines[0], 0)
         words = lines[0].split()
         if len(words) < 3:
             return _request_line_only(words, start + len(lines[0]) + 2, options)
@@ -470,7 +471,7 @@ def _response(lines: list[bytes], start: int, end: int, options: Http1Options) -
     known = _STATUS_SEEN.get(first, -1)
     if known < 0:
         known = _status(first)
-        if len(_STATUS_SEEN) < 256:
+        if len(_STATUS_SEEN) < 256 and len(first) <= 64:
             _STATUS_SEEN[first] = known
     headers = _fields(lines, options, JOINED_IN_RESPONSES)
     head = ResponseHead(known % 1000, known // 1000, headers, end)
@@ -566,6 +567,7 @@ class ChunkedDecoder:
         self._cr: bool = False
         """The line that is being read has had its CR."""
         self._skipped: int = 0
+        """Bytes of the chunk's extension, or of all trailers, so far."""
         self._line = b""
 
     def feed(self, data: bytes, pos: int) -> int:
@@ -631,8 +633,9 @@ class ChunkedDecoder:
                 newline = data.find(b"\n", pos)
                 stop = size if newline < 0 else newline + 1
                 self._line += data[pos:stop]
+                self._skipped += stop - pos
                 pos = stop
-                if len(self._line) > self.options.max_head:
+                if self._skipped > self.options.max_head:
                     raise _too_large("trailers_too_large")
                 if newline >= 0:
                     self._trailer_line()

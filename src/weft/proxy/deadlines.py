@@ -65,7 +65,7 @@ class Deadlines:
         deadline.queued = when
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, deadline))
-        if self._timer is None or when < self._timer_at:
+        if self._timer_at == NEVER or when < self._timer_at:
             self._arm(when)
 
     def _arm(self, when: float) -> None:
@@ -77,6 +77,7 @@ class Deadlines:
     def run(self) -> None:
         """Expire what is due; called by the timer."""
         self._timer = None
+        self._timer_at = NEVER
         now = self.loop.time()
         try:
             # Timers may fire up to the loop's clock resolution early (libuv counts milliseconds).
@@ -94,7 +95,7 @@ class Deadlines:
                     deadline.expired(now)
         finally:
             # Whoever was queued meanwhile armed the timer for himself; others may be due before.
-            if self._heap and (self._timer is None or self._heap[0][0] < self._timer_at):
+            if self._heap and (self._timer_at == NEVER or self._heap[0][0] < self._timer_at):
                 self._arm(self._heap[0][0])
 
     def dropped_one(self) -> None:
