@@ -13,13 +13,15 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, EncodeError
 
 from weft.api.convert import MAX_DEPTH, Converter
-from weft.api.document import LIST, MAP, DocumentError, Node, parse_json, parse_yaml
+from weft.api.document import LIST, MAP, DocumentError, Node
+from weft.api.json_reader import parse_json
 from weft.api.paths import PART, Path, parent_path, path_text
 from weft.api.problems import ConfigError, Problem, Problems
 from weft.api.schema import find_type, is_map, message_class
 from weft.api.unpack import bare_name
 from weft.api.upgrade import upgrade_bootstrap
 from weft.api.validate import Checker, features
+from weft.api.yaml_reader import parse_yaml
 
 BOOTSTRAP: Final = "envoy.config.bootstrap.v3.Bootstrap"
 
@@ -165,7 +167,7 @@ def _excused(problem: Problem) -> Problem:
 
 
 def _convert_all(sources: list[_Source], problems: Problems) -> Any:
-    bootstrap = message_class(BOOTSTRAP)()
+    bootstrap: Any = None
     broken: list[Problem] = []
     for source in sources:
         message = message_class(BOOTSTRAP)()
@@ -179,7 +181,10 @@ def _convert_all(sources: list[_Source], problems: Problems) -> Any:
         except ConfigError as error:
             broken += error.problems
             continue
-        bootstrap.MergeFrom(message)
+        if bootstrap is None:
+            bootstrap = message
+        else:
+            bootstrap.MergeFrom(message)
     if broken:
         raise ConfigError(broken + problems.errors)
     return bootstrap
