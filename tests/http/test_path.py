@@ -78,8 +78,8 @@ def test_merged_slashes(path, merged):
     pytest.param(PathPolicy(), b"/a?b#c", (REJECT, b"/a?b#c"), id="fragment-after-query"),
     pytest.param(PathPolicy(normalize=True), b"/a%00", (REJECT, b"/a%00"), id="nul"),
     pytest.param(PathPolicy(normalize=True, merge_slashes=True), b"/a//../b", (FORWARD, b"/a/b"), id="normalize-then-merge"),
-    pytest.param(PathPolicy(escaped_slashes=REJECT_ESCAPED), b"/a%2Fb", (REJECT, b"/a%2Fb"), id="reject-slash"),
-    pytest.param(PathPolicy(escaped_slashes=REJECT_ESCAPED), b"/a%5cb", (REJECT, b"/a%5cb"), id="reject-backslash"),
+    pytest.param(PathPolicy(escaped_slashes=REJECT_ESCAPED), b"/a%2Fb", (REJECT, b"/a/b"), id="reject-slash"),
+    pytest.param(PathPolicy(escaped_slashes=REJECT_ESCAPED), b"/a%5cb", (REJECT, b"/a\\b"), id="reject-backslash"),
     pytest.param(PathPolicy(escaped_slashes=REJECT_ESCAPED), b"/a?%2f", (FORWARD, b"/a?%2f"), id="not-in-query"),
     pytest.param(PathPolicy(escaped_slashes=UNESCAPE_AND_FORWARD), b"/a%2fb%5Cc", (FORWARD, b"/a/b\\c"), id="unescape"),
     pytest.param(PathPolicy(escaped_slashes=UNESCAPE_AND_REDIRECT), b"/a%2fb?%2f", (REDIRECT, b"/a/b?%2f"), id="redirect"),
@@ -105,6 +105,13 @@ PIECES = st.lists(
 )  # fmt: skip
 
 
+def unescaped(path):
+    bare, mark, query = path.partition(b"?")
+    for escape, slash in ((b"%2f", b"/"), (b"%2F", b"/"), (b"%5c", b"\\"), (b"%5C", b"\\")):
+        bare = bare.replace(escape, slash)
+    return bare + mark + query
+
+
 @given(PIECES, st.booleans(), st.booleans(), st.sampled_from([0, 1, 2, 3]))
 @example([b"/%2%2f"], True, True, 3)
 def test_never_raises_and_never_changes_the_query(pieces, normal, merge, escaped):
@@ -115,7 +122,8 @@ def test_never_raises_and_never_changes_the_query(pieces, normal, merge, escaped
 
     assert path.partition(b"?")[2] == result.partition(b"?")[2]
     if outcome == REJECT:
-        assert result == path
+        # What is refused is logged as it was judged: with its slashes unescaped, where they count.
+        assert result in (path, unescaped(path))
 
 
 @given(PIECES)

@@ -52,7 +52,7 @@ class PathPolicy:
         self.escaped_slashes: int = escaped_slashes
 
     def apply(self, path: bytes) -> tuple[int, bytes]:
-        """(FORWARD, REJECT or REDIRECT; the path to go on with or to redirect to).
+        """(FORWARD, REJECT or REDIRECT; the path to go on with, to redirect to, or that was refused).
 
         A path with a fragment is refused whatever the options are: fragments never travel, and a
         matcher that sees one may be led past a policy (CVE-2021-32779).

@@ -1,8 +1,8 @@
 """What an HTTP filter is.
 
 A filter is a class with the phases it cares for, all plain methods; the chain is compiled once, so
-a phase that a filter does not have costs nothing.  A phase may be ``async def``: then the stream
-waits for it, and only that stream pays.
+a phase that a filter does not have costs nothing.  ``on_request`` may be ``async def``: then the
+stream waits for it, and only that stream pays.
 
 ======================  ==========================================================================
 ``on_request``          the head arrived; return a :class:`~weft.http.message.Response` to answer
@@ -15,6 +15,7 @@ waits for it, and only that stream pays.
 ======================  ==========================================================================
 """
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
@@ -33,7 +34,9 @@ class HttpFilter:
     name: str = ""
     """As configured; the key of ``typed_per_filter_config`` (``stream.filter_settings(self.name)``)."""
 
-    def on_request(self, request: Request, stream: "Stream") -> Response | None:
+    def on_request(
+        self, request: Request, stream: "Stream"
+    ) -> Response | Awaitable[Response | None] | None:
         return None
 
     def on_request_data(self, data: bytes, end: bool, stream: "Stream") -> bytes:

@@ -7,6 +7,8 @@ no object of its own.
 
 from typing import TYPE_CHECKING, Any
 
+from mypy_extensions import mypyc_attr
+
 from weft.http.headers import Headers
 from weft.http.message import Request, Response
 from weft.proxy.address import NOWHERE, Address
@@ -52,6 +54,7 @@ class ConnectionInfo:
         self.filter_state: dict[str, Any] | None = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class StreamInfo:
     """One request, or one proxied TCP connection.  Times are loop times; 0.0 means *not yet*."""
 
