@@ -1,7 +1,8 @@
 """HTTP/1 towards the client: one connection, one stream at a time, pipelined requests waiting.
 
 The state of the request half is an enum; the response half belongs to the stream under way.
-Bytes that arrive while a response is under way wait in ``_rest`` and reading stops when that grows.
+Bytes that arrive while a response is under way, or while the client does not take what was written,
+wait in ``_held`` and reading stops when that grows.
 """
 
 import asyncio
@@ -90,7 +91,14 @@ class ServerConnection(Downstream):
         self.upgraded: bool = False
         self._state: int = HEAD
         self._rest = b""
-        """Bytes of a head not complete yet, or of pipelined requests."""
+        """Bytes of a head not complete yet."""
+        self._head_start: float = 0.0
+        """When the first byte of a head that is not complete arrived; 0 when there is none."""
+        self._held: list[bytes] = []
+        """Bytes of requests whose turn has not come."""
+        self._held_size: int = 0
+        self._unsent: int = 0
+        """Bytes that the client had still to take when DELAYED_CLOSE was last looked at."""
         self._left: int = 0
         self._chunked: ChunkedDecoder | None = None
         self._body_chunked: bool = False
@@ -99,7 +107,6 @@ class ServerConnection(Downstream):
         """The response under way has no body, whatever its head says (HEAD)."""
         self._keep_alive: bool = True
         self._http10: bool = False
-        self._eof: bool = False
         self._paused_for_client: bool = False
         self._reading_paused: int = 0
         self._busy: bool = False
@@ -132,60 +139,47 @@ class ServerConnection(Downstream):
         manager = self.manager
         stream = self.stream
         now = manager.clock.now()
-        if purpose == RESPONSE:
+        if purpose == DELAYED_CLOSE:
+            self._still_open(now)
+        elif self._closed or self._state == CLOSING:
+            return
+        elif purpose == RESPONSE:
             if stream is not None:
                 stream.timed_out()
         elif purpose == IDLE:
-            if stream is None and not self._closed:
-                if self._draining:
-                    self.connection.close("draining")
-                    return
+            if stream is None and self._draining:
+                self._shut("draining")
+            elif stream is None:
                 manager.stats.downstream_cx_idle_timeout += 1
-                self.connection.close("idle_timeout")
+                self._shut("idle_timeout")
         elif purpose == STREAM_IDLE:
-            if stream is not None:
+            if stream is not None or self._head_start:
                 manager.stats.downstream_rq_idle_timeout += 1
-                self._too_slow(
-                    stream,
-                    408 if not stream.request_done else 504,
-                    b"stream timeout",
-                    "stream_idle_timeout",
-                    flags.STREAM_IDLE_TIMEOUT,
-                )
+                self._too_slow(b"stream timeout", "stream_idle_timeout", flags.STREAM_IDLE_TIMEOUT)
         elif purpose == REQUEST_HEADERS:
             manager.stats.downstream_rq_header_timeout += 1
-            self._refuse(
-                PeerError("request_header_timeout", "request header timeout", 408),
-                now,
-                b"request header timeout",
-                0,
-            )
+            self._too_slow(b"request header timeout", "request_header_timeout", 0)
         elif purpose == REQUEST:
-            if stream is not None and not stream.request_done:
+            if not stream.request_done if stream is not None else self._head_start:
                 manager.stats.downstream_rq_timeout += 1
-                self._too_slow(stream, 408, b"request timeout", "request_overall_timeout", 0)
+                self._too_slow(b"request timeout", "request_overall_timeout", 0)
         elif purpose == STREAM_DURATION:
-            if stream is not None:
+            if stream is not None or self._head_start:
                 manager.stats.downstream_rq_max_duration_reached += 1
-                self._too_slow(
-                    stream,
-                    408 if not stream.request_done else 504,
-                    b"downstream duration timeout",
-                    "max_duration_timeout",
-                    0,
-                )
+                self._too_slow(b"downstream duration timeout", "max_duration_timeout", 0)
         elif purpose == CONNECTION_DURATION:
             manager.stats.downstream_cx_max_duration_reached += 1
             self.drain()
-        elif not self._closed:
-            manager.stats.downstream_cx_delayed_close_timeout += 1
-            self.transport.abort()
 
-    def _too_slow(self, stream: Stream, status: int, body: bytes, details: str, flag: int) -> None:
-        if stream.response_started:
+    def _too_slow(self, body: bytes, details: str, flag: int) -> None:
+        stream = self.stream
+        if stream is None:
+            # In the middle of a head.
+            self._refuse(PeerError(details, body.decode(), 408), self.manager.clock.current, body, flag)
+        elif stream.response_started:
             stream.abort(flag, details)
         else:
-            stream.reply(status, body, flag, details)
+            stream.reply(408 if not stream.request_done else 504, body, flag, details)
 
     # -- asyncio protocol ------------------------------------------------------------------------
 
@@ -203,13 +197,23 @@ class ServerConnection(Downstream):
             manager.stats.downstream_cx_http1_total += 1
             manager.stats.downstream_cx_http1_active += 1
         self.info.bytes_received += size
+        if self._state == WAIT:
+            self._hold(data)
+            return
+        if self._held:
+            # Their turn has come, in this very turn of the loop: before what arrived last.
+            self._hold(data)
+            self._pipelined()
+            return
         searched = 0
         if self._rest:
-            if self._state == HEAD:
-                searched = len(self._rest)
+            searched = len(self._rest)
             data = self._rest + data
             self._rest = b""
-        now = manager.clock.now()
+        self._run(data, searched)
+
+    def _run(self, data: bytes, searched: int) -> None:
+        now = self.manager.clock.now()
         try:
             self._consume(data, now, searched)
         except PeerError as error:
@@ -233,27 +237,16 @@ class ServerConnection(Downstream):
             self.transport.abort()
 
     def eof_received(self) -> bool:
-        """The client sent its last byte.  It may still read: answer what is under way."""
-        self._eof = True
+        """The client sent its last byte.  As in Envoy, a half-closed HTTP/1 connection is a closed one."""
         self.manager.clock.now()
-        stream = self.stream
-        if stream is not None and self._state == TUNNEL:
-            self._gone(stream)
-            return False
-        if stream is not None:
-            # As in Envoy, a half-closed HTTP/1 connection is a closed one.
-            self._gone(stream)
+        self._client_left()
+        self._linger()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
         self.manager.clock.now()
-        stream = self.stream
-        if stream is not None:
-            self._gone(stream)
-        elif self._rest and self._state == HEAD:
-            # Half a head: as in Envoy, a request that was given up.
-            self._gone(self._without_request(self.manager.clock.current))
+        self._client_left()
         for deadline in self._deadlines:
             if deadline is not None:
                 deadline.close()
@@ -261,8 +254,14 @@ class ServerConnection(Downstream):
         self.connection.on_drain = None
         self.connection.closed()
 
-    def _gone(self, stream: Stream) -> None:
-        """The client left in the middle of an exchange."""
+    def _client_left(self) -> None:
+        """Maybe in the middle of an exchange."""
+        stream = self.stream
+        if stream is None:
+            if not self._head_start:
+                return
+            # Half a head: as in Envoy, a request that was given up.
+            stream = self._without_request(self.manager.clock.current)
         self.stream = None
         self.manager.stats.downstream_cx_destroy_active_rq += 1
         self.manager.stats.downstream_cx_destroy_remote_active_rq += 1
@@ -277,6 +276,8 @@ class ServerConnection(Downstream):
         self._paused_for_client = False
         if self.stream is not None and self.stream.attempt is not None:
             self.stream.attempt.client_writable()
+        elif self._held and self._state == HEAD:
+            self.manager.loop.call_soon(self._pipelined)
 
     # -- the request -----------------------------------------------------------------------------
 
@@ -288,28 +289,40 @@ class ServerConnection(Downstream):
         while pos < size:
             state = self._state
             if state == HEAD:
+                if self._paused_for_client:
+                    # Answers would pile up that the client does not take.
+                    self._hold(data[pos:] if pos else data)
+                    break
                 head = parse_request(data, pos, self.manager.options, searched)
                 searched = 0
                 if head is None:
-                    self._rest = data[pos:] if pos else data
-                    if self.manager.request_headers_timeout and self._deadline_off(REQUEST_HEADERS):
-                        self._arm(REQUEST_HEADERS, now + self.manager.request_headers_timeout)
+                    self._rest = data[pos:].lstrip(b"\r\n") if data[pos] < 32 else data[pos:] if pos else data
+                    if not self._head_start:
+                        self._head_begins(now)
                     break
-                pos = self._begin(head, data, now)
+                pos = self._begin(head, data, pos, now)
             elif state == WAIT:
-                self._rest = data[pos:] if pos else data
-                if len(self._rest) > self.connection.buffer_limit and not self._reading_paused:
-                    self.pause_request()
+                self._hold(data[pos:] if pos else data)
                 break
             else:
                 pos = self._body(data, pos, now)
         self._busy = False
 
-    def _deadline_off(self, purpose: int) -> bool:
-        deadline = self._deadlines[purpose]
-        return deadline is None or deadline.when == 0.0
+    def _head_begins(self, now: float) -> None:
+        """A part of a head is there.  As in Envoy, the request has begun, and with it its timeouts."""
+        manager = self.manager
+        self._head_start = now
+        self._disarm(IDLE)
+        if manager.request_headers_timeout:
+            self._arm(REQUEST_HEADERS, now + manager.request_headers_timeout)
+        if manager.stream_idle_timeout:
+            self._arm(STREAM_IDLE, now + manager.stream_idle_timeout)
+        if manager.request_timeout:
+            self._arm(REQUEST, now + manager.request_timeout)
+        if manager.max_stream_duration:
+            self._arm(STREAM_DURATION, now + manager.max_stream_duration)
 
-    def _begin(self, head: RequestHead, data: bytes, now: float) -> int:
+    def _begin(self, head: RequestHead, data: bytes, start: int, now: float) -> int:
         """A request head is complete; the offset after what was taken of ``data``."""
         manager = self.manager
         self.requests += 1
@@ -332,14 +345,19 @@ class ServerConnection(Downstream):
         self.stream = stream
         manager.began(stream)
         pos = head.end
-        stream.wire_received = pos
+        stream.wire_received = pos - start
         stream.header_received = head.header_bytes
+        begun = now
+        if self._head_start:
+            begun = self._head_start
+            self._head_start = 0.0
+            self._disarm(REQUEST_HEADERS)
+            self._disarm(REQUEST)
         self._disarm(IDLE)
-        self._disarm(REQUEST_HEADERS)
         if stream.idle_timeout:
             self._arm(STREAM_IDLE, now + stream.idle_timeout)
         if manager.max_stream_duration:
-            self._arm(STREAM_DURATION, now + manager.max_stream_duration)
+            self._arm(STREAM_DURATION, begun + manager.max_stream_duration)
         end = False
         body = b""
         size = len(data)
@@ -362,7 +380,7 @@ class ServerConnection(Downstream):
             self._chunked = decoder
             self._state = CHUNKED
         if not end and manager.request_timeout:
-            self._arm(REQUEST, now + manager.request_timeout)
+            self._arm(REQUEST, begun + manager.request_timeout)
         # Who answers the head alone does not wait for a body, even one that came along.
         connect = head.method == b"CONNECT"
         stream.request_done = head.length == 0 and not head.upgrade and not connect
@@ -472,33 +490,42 @@ class ServerConnection(Downstream):
         self._disarm(STREAM_IDLE)
         self._disarm(RESPONSE)
         self._disarm(STREAM_DURATION)
-        if manager.idle_timeout:
+        if self._draining:
+            self._arm(IDLE, manager.clock.current + min(DRAIN_GRACE, manager.settings.drain_timeout))
+        elif manager.idle_timeout:
             self._arm(IDLE, manager.clock.current + manager.idle_timeout)
-        if self._rest and not self._busy:
-            rest = self._rest
-            self._rest = b""
-            manager.loop.call_soon(self._pipelined, rest)
+        if self._held:
+            manager.loop.call_soon(self._pipelined)
         elif self._reading_paused:
             self._reading_paused = 1
             self.resume_request()
 
-    def _pipelined(self, rest: bytes) -> None:
-        if self._closed or self._state == CLOSING:
+    def _hold(self, data: bytes) -> None:
+        """Keep ``data`` until its turn comes; do not read more when that is much."""
+        self._held.append(data)
+        self._held_size += len(data)
+        if self._held_size > self.connection.buffer_limit and not self._reading_paused:
+            self.pause_request()
+
+    def _pipelined(self) -> None:
+        """The turn of what was held has come."""
+        if not self._held or self._closed or self._state == CLOSING or self._state == WAIT:
             return
-        if self._reading_paused:
+        if self._paused_for_client and self._state == HEAD:
+            return  # until the client takes what is written
+        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        self._held = []
+        self._held_size = 0
+        if self._reading_paused and self.stream is None:
             self._reading_paused = 1
             self.resume_request()
-        rest += self._rest
-        self._rest = b""
-        try:
-            self._consume(rest, self.manager.clock.now())
-        except PeerError as error:
-            self._busy = False
-            self._refuse(error, self.manager.clock.now(), None, flags.DOWNSTREAM_PROTOCOL_ERROR)
+        self._run(data, 0)
 
     def _without_request(self, now: float) -> Stream:
         """A stream for what never became a request: it is answered, counted and logged all the same."""
-        stream = Stream(self.manager, self, self.info, Request(b"", b"", b"", b"http", Headers()), now)
+        start = self._head_start or now
+        self._head_start = 0.0
+        stream = Stream(self.manager, self, self.info, Request(b"", b"", b"", b"http", Headers()), start)
         stream.request = None
         stream.protocol = "HTTP/1.1"
         self.stream = stream
@@ -509,7 +536,7 @@ class ServerConnection(Downstream):
     def _refuse(self, error: PeerError, now: float, body: bytes | None, flag: int) -> None:
         """The client broke the protocol: one answer where that is still possible, then the end."""
         manager = self.manager
-        if flag:
+        if body is None:
             manager.stats.downstream_cx_protocol_error += 1
         stream = self.stream
         if stream is None:
@@ -536,6 +563,8 @@ class ServerConnection(Downstream):
         if status == 101 and stream.upgrade:
             self._state = TUNNEL
             close = False
+            if self._held:
+                manager.loop.call_soon(self._pipelined)
         elif not stream.request_done:
             close = True
         if not stream.request_done:
@@ -642,7 +671,7 @@ class ServerConnection(Downstream):
         stream.finish(self.manager.clock.now())
         if not self._closed:
             # What was sent stays sent; the missing end of the message tells the client.
-            self.connection.close(stream.details)
+            self._shut(stream.details)
 
     def _over(self, stream: Stream) -> None:
         """The last byte of a response is written."""
@@ -666,23 +695,52 @@ class ServerConnection(Downstream):
         When the client may still be sending, its bytes are read and thrown away for a while
         (``delayed_close_timeout``), for closing on unread bytes would reset the connection.
         """
-        clean = self._state == WAIT and not self._rest
-        self._state = CLOSING
-        self._rest = b""
-        if self._closed:
+        clean = self._state == WAIT and not self._held
+        delay = self.manager.settings.delayed_close_timeout
+        if clean or not delay or self._closed or not self.transport.can_write_eof():
+            self._shut("http_close")
             return
-        for purpose in (IDLE, STREAM_IDLE, RESPONSE, REQUEST, STREAM_DURATION, CONNECTION_DURATION):
-            self._disarm(purpose)
         if not self.connection.info.termination_details:
             self.connection.info.termination_details = "http_close"
-        delay = self.manager.settings.delayed_close_timeout
-        if clean or not delay or not self.transport.can_write_eof():
-            self.transport.close()
-            return
+        self._linger()
         self._reading_paused = 0
         self.transport.resume_reading()
         self.transport.write_eof()
         self._arm(DELAYED_CLOSE, now + delay)
+
+    def _shut(self, details: str) -> None:
+        """Close when the client has taken what is written, or does not go on taking it."""
+        if not self._closed:
+            self.connection.close(details)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Nothing is done any more but to wait for the client to take what is written."""
+        self._state = CLOSING
+        self._rest = b""
+        self._head_start = 0.0
+        self._held = []
+        self._held_size = 0
+        if self._closed:
+            return
+        for purpose in range(DELAYED_CLOSE):
+            self._disarm(purpose)
+        self._unsent = self.transport.get_write_buffer_size()
+        delay = self.manager.settings.delayed_close_timeout
+        if delay and self._unsent:
+            self._arm(DELAYED_CLOSE, self.manager.clock.current + delay)
+
+    def _still_open(self, now: float) -> None:
+        """``delayed_close_timeout`` is over; it begins anew whenever the client has taken something."""
+        if self._closed:
+            return
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self._arm(DELAYED_CLOSE, now + self.manager.settings.delayed_close_timeout)
+            return
+        self.manager.stats.downstream_cx_delayed_close_timeout += 1
+        self.transport.abort()
 
     # -- back-pressure and the end ----------------------------------------------------------------
 
@@ -731,7 +789,9 @@ class ServerConnection(Downstream):
         broken connection.  If it comes it is answered, and told that the connection closes.
         """
         self._draining = True
-        if self.stream is None and not self._closed and not self._rest and self._state != CLOSING:
+        if self.stream is not None or self._head_start or self._held:
+            return
+        if not self._closed and self._state != CLOSING:
             self._arm(IDLE, self.manager.clock.now() + min(DRAIN_GRACE, self.manager.settings.drain_timeout))
 
 
