@@ -52,7 +52,11 @@ def named(page, language):
 
 
 def _hcm(fields):
-    answer = {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "one"}}]}
+    answer = {
+        "name": "all",
+        "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "one"}}],
+    }
     router = {"name": "router", "typed_config": {"@type": _TYPE + "http.router.v3.Router"}}
     return {
         "@type": _TYPE + "network.http_connection_manager.v3.HttpConnectionManager",
@@ -139,7 +143,8 @@ def test_every_yaml_block_says_what_it_is():
         f"{page.relative_to(ROOT)}:{line}"
         for page in PAGES
         for language, words, _, line in blocks(page)
-        if language == "yaml" and not (words and (words[0] in (*_PLACES, *_OTHERS) or words[0].startswith("file=")))
+        if language == "yaml"
+        and not (words and (words[0] in (*_PLACES, *_OTHERS) or words[0].startswith("file=")))
     ]
 
     assert silent == []
@@ -257,8 +262,12 @@ def test_a_filter_of_ones_own(filter_page):
     async def play():
         async with await Upstream.listen("127.0.0.1", 10001) as upstream, proxy(filter_page) as running:
             stranger = await _exchange(running, upstream, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", False)
-            friend = await _exchange(running, upstream, b"GET / HTTP/1.1\r\nhost: a\r\nauthorization: me\r\n\r\n")
-            short = await _exchange(running, upstream, b"GET /short HTTP/1.1\r\nhost: a\r\nauthorization: me\r\n\r\n")
+            friend = await _exchange(
+                running, upstream, b"GET / HTTP/1.1\r\nhost: a\r\nauthorization: me\r\n\r\n"
+            )
+            short = await _exchange(
+                running, upstream, b"GET /short HTTP/1.1\r\nhost: a\r\nauthorization: me\r\n\r\n"
+            )
             off = await _exchange(running, upstream, b"GET /open HTTP/1.1\r\nhost: a\r\n\r\n")
             stats = running.stats()
         return stranger, friend, short, off, stats
