@@ -435,19 +435,21 @@ def _content_length(field: Field, before: int) -> int:
     return field.note
 
 
-def parse_response(data: bytes, start: int, options: Http1Options) -> ResponseHead | None:
+def parse_response(data: bytes, start: int, options: Http1Options, searched: int = 0) -> ResponseHead | None:
     """The head of a response at ``start``; None when it has not all arrived.
 
+    ``searched`` as in :func:`parse_request`.
     ``length`` speaks of the fields alone: the caller knows about HEAD, 204 and 304.
     """
     size = len(data)
-    stop = data.find(b"\r\n\r\n", start)
+    look_from = max(start, searched - 3)
+    stop = data.find(b"\r\n\r\n", look_from)
     if stop >= 0 and stop - start <= options.max_head:
         try:
             return _response(data[start:stop].split(b"\r\n"), start, stop + 4, options)
         except _NotPlain:
             pass
-    end = head_end(data, start)
+    end = head_end(data, look_from)
     if end < 0:
         prefix = data[start : start + 5]
         if not b"HTTP/".startswith(prefix) and prefix != b"HTTP/":

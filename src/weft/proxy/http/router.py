@@ -281,9 +281,10 @@ class Attempt(ResponseReader):
             stream.last_upstream_sent = now
         if waiting:
             self._waiting = []
-        if self._holds_client:
-            self._holds_client = False
-            stream.downstream.resume_request()
+        if writer.blocked:
+            self.on_blocked()
+        elif self._holds_client:
+            self.on_writable()
 
     def on_failure(self, reason: int, text: str) -> None:
         self._over = True

@@ -84,6 +84,7 @@ class UpstreamConnection(RequestWriter):
         self._upgrade: bool = False
         self._early: list[bytes] = []
         """Sent by the client before the upgrade was granted: waits, for it may never be."""
+        self._early_size: int = 0
         self._closing: bool = False
         self._paused: bool = False
         self._eof: bool = False
@@ -118,11 +119,13 @@ class UpstreamConnection(RequestWriter):
             self._close()
             return
         now = pool.clock.now()
+        searched = 0
         if self._rest:
+            searched = len(self._rest)
             data = self._rest + data
             self._rest = b""
         try:
-            self._consume(data, now)
+            self._consume(data, now, searched)
         except PeerError:
             stats.upstream_cx_protocol_error += 1
             self._fail(PROTOCOL_ERROR, "")
@@ -137,6 +140,8 @@ class UpstreamConnection(RequestWriter):
             self._finished(keep=False)
             if reader is not None:
                 reader.on_data(b"", True, self.pool.clock.now())
+        elif self._state == NOTHING:
+            self.pool.forget(self)  # before somebody takes it for a request
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -212,6 +217,7 @@ class UpstreamConnection(RequestWriter):
         self.header_sent = len(out) - len(request.method) - len(request.path) - 14
         if data and upgrade and not self._declared(headers):
             self._early.append(data)
+            self._early_size = len(data)
             data = b""
         if data:
             if self._request_chunked:
@@ -234,6 +240,9 @@ class UpstreamConnection(RequestWriter):
     def send_data(self, data: bytes, end: bool) -> None:
         if self._upgrade and self._state == HEAD and data:
             self._early.append(data)
+            self._early_size += len(data)
+            if self._early_size > self.pool.buffer_limit and self.reader is not None:
+                self.reader.on_blocked()
             return
         if self._request_chunked:
             if data:
@@ -281,12 +290,13 @@ class UpstreamConnection(RequestWriter):
 
     # -- the response ----------------------------------------------------------------------------
 
-    def _consume(self, data: bytes, now: float) -> None:
+    def _consume(self, data: bytes, now: float, searched: int = 0) -> None:
         pos = 0
         if self._state == HEAD:
             options = self.pool.options
             while True:
-                head = parse_response(data, pos, options)
+                head = parse_response(data, pos, options, searched)
+                searched = 0
                 if head is None:
                     self._rest = data[pos:] if pos else data
                     return
@@ -330,7 +340,10 @@ class UpstreamConnection(RequestWriter):
             if self._early:
                 early = b"".join(self._early)
                 self._early = []
+                self._early_size = 0
                 self._write(early)
+                if not self.blocked:
+                    reader.on_writable()
             return
         if self._head_request or status == 204 or status == 304:
             length = 0
@@ -422,6 +435,7 @@ class UpstreamConnection(RequestWriter):
         self._chunked = None
         self._rest = b""
         self._early = []
+        self._early_size = 0
         self.pool.request_ended()
 
     def _fail(self, reason: int, text: str) -> None:
@@ -462,4 +476,7 @@ class UpstreamConnection(RequestWriter):
         self.last_use = True
         self.pool.forget(self)
         if self.transport is not None:
-            self.transport.close()
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()  # a host that takes nothing would hold it for ever
+            else:
+                self.transport.close()

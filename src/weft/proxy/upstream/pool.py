@@ -125,9 +125,6 @@ class Http1Pool:
         self._serve(connection, self.clock.now())
 
     def release(self, connection: UpstreamConnection) -> None:
-        if self.drained:
-            connection.close()
-            return
         self._serve(connection, self.clock.current)
 
     def _serve(self, connection: UpstreamConnection, now: float) -> None:
@@ -139,6 +136,9 @@ class Http1Pool:
                 reader.on_failure(OVERFLOW, "")
                 continue
             self._attach(connection, reader, now)
+            return
+        if self.drained:
+            connection.close()
             return
         self.ready.append(connection)
         connection.wait_idle(now)

@@ -58,6 +58,8 @@ class RequestWriter:
     """Bytes of the header fields of the request under way, on the wire."""
     wire_sent: int
     """Bytes written for the request under way."""
+    blocked: bool
+    """The host does not take what is written."""
 
     def send(self, request: Request, data: bytes, end: bool, upgrade: bool) -> None:
         """The head and, when ``data`` or ``end`` say so, (a part of) the body."""
