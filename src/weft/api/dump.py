@@ -12,16 +12,25 @@ from google.protobuf.message import DecodeError
 
 from weft.api.schema import find_type, is_map, message_class, rules
 from weft.api.unpack import TYPED_STRUCTS, bare_name
+from weft.steps import Steps, at_once
 
 REDACTED: Final = "[redacted]"
+_ANY: Final = "google.protobuf.Any"
+_MESSAGE: Final = 5
+"""What a message weighs, in steps."""
 
 
 def to_dict(message: Any, *, redact: bool = True) -> dict[str, Any]:
     """``message`` by proto field names; set fields only."""
+    return at_once(dict_steps(message, redact=redact))
+
+
+def dict_steps(message: Any, *, redact: bool = True) -> Steps[dict[str, Any]]:
+    """:func:`to_dict` in steps: a route table may have ten thousand routes."""
     return _message(message, redact, False)
 
 
-def _message(message: Any, redact: bool, secret: bool) -> dict[str, Any]:
+def _message(message: Any, redact: bool, secret: bool) -> Steps[dict[str, Any]]:
     table = rules(message.DESCRIPTOR).get("fields", {}) if redact else {}
     result: dict[str, Any] = {}
     for field, value in message.ListFields():
@@ -30,11 +39,18 @@ def _message(message: Any, redact: bool, secret: bool) -> dict[str, Any]:
             continue  # as Envoy: text is replaced, numbers are left out
         if is_map(field):
             inner = field.message_type.fields_by_name["value"]
-            result[field.name] = {_key(key): _one(inner, value[key], redact, hidden) for key in sorted(value)}
+            entries: dict[str, Any] = {}
+            for key in sorted(value):
+                entries[_key(key)] = yield from _one(inner, value[key], redact, hidden)
+            result[field.name] = entries
         elif field.is_repeated:
-            result[field.name] = [_one(field, item, redact, hidden) for item in value]
+            items: list[Any] = []
+            for item in value:
+                items.append((yield from _one(field, item, redact, hidden)))
+            result[field.name] = items
         else:
-            result[field.name] = _one(field, value, redact, hidden)
+            result[field.name] = yield from _one(field, value, redact, hidden)
+    yield _MESSAGE
     return result
 
 
@@ -42,9 +58,13 @@ def _key(key: Any) -> str:
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 
-def _one(field: Any, value: Any, redact: bool, secret: bool) -> Any:
+def _one(field: Any, value: Any, redact: bool, secret: bool) -> Steps[Any]:
     if field.message_type is not None:
-        return _any_message(value, redact, secret)
+        return (yield from _any_message(value, redact, secret))
+    return _scalar(field, value, secret)
+
+
+def _scalar(field: Any, value: Any, secret: bool) -> Any:
     if field.enum_type is not None:
         if field.enum_type.full_name == "google.protobuf.NullValue":
             return None
@@ -75,12 +95,17 @@ def _float(value: float, single: bool) -> Any:
     return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
-def _any_message(message: Any, redact: bool, secret: bool) -> Any:
-    special = _SPECIAL.get(message.DESCRIPTOR.full_name)
-    return special(message, redact, secret) if special is not None else _message(message, redact, secret)
+def _any_message(message: Any, redact: bool, secret: bool) -> Steps[Any]:
+    name = message.DESCRIPTOR.full_name
+    if name == _ANY:
+        return (yield from _any(message, redact, secret))
+    special = _SPECIAL.get(name)
+    if special is not None:
+        return special(message, redact, secret)
+    return (yield from _message(message, redact, secret))
 
 
-def _any(message: Any, redact: bool, secret: bool) -> Any:
+def _any(message: Any, redact: bool, secret: bool) -> Steps[Any]:
     if not message.type_url:
         return {}
     name = bare_name(message.type_url)
@@ -90,11 +115,12 @@ def _any(message: Any, redact: bool, secret: bool) -> Any:
         except DecodeError:
             pass
         else:
-            if name in _SPECIAL:
-                return {"@type": message.type_url, "value": _any_message(inner, redact, secret)}
-            return {"@type": message.type_url} | _message(
-                inner, redact, secret or (redact and name in TYPED_STRUCTS and _is_secret(inner))
-            )
+            if name == _ANY or name in _SPECIAL:
+                value = yield from _any_message(inner, redact, secret)
+                return {"@type": message.type_url, "value": value}
+            hidden = secret or (redact and name in TYPED_STRUCTS and _is_secret(inner))
+            fields = yield from _message(inner, redact, hidden)
+            return {"@type": message.type_url} | fields
     return {"@type": message.type_url, "value": _bytes(message.value)}
 
 
@@ -156,11 +182,10 @@ def _field_mask(message: Any, redact: bool, secret: bool) -> str:
 
 
 def _wrapper(message: Any, redact: bool, secret: bool) -> Any:
-    return _one(message.DESCRIPTOR.fields_by_name["value"], message.value, redact, secret)
+    return _scalar(message.DESCRIPTOR.fields_by_name["value"], message.value, secret)
 
 
 _SPECIAL: Final = {
-    "google.protobuf.Any": _any,
     "google.protobuf.Struct": _struct,
     "google.protobuf.Value": _value,
     "google.protobuf.ListValue": _list_value,

@@ -6,9 +6,10 @@ import pytest
 from google.protobuf import json_format
 
 from weft.api import schema
-from weft.proxy.admin.config_dump import config_dump_page
+from weft.proxy.admin.config_dump import config_dump_steps
 from weft.proxy.admin.query import AdminRequest, Refused, parse_query
 from weft.proxy.admin.view import Configuration, Resource
+from weft.steps import at_once
 
 CLUSTER = "envoy.config.cluster.v3.Cluster"
 LISTENER = "envoy.config.listener.v3.Listener"
@@ -48,12 +49,13 @@ def configuration():
 
 
 def to_dict(value):
+    yield 1
     return json_format.MessageToDict(value, preserving_proto_field_name=True)
 
 
 def dump(configuration, query="", clusters=()):
     request = AdminRequest(method="GET", path="/config_dump", query=parse_query(query))
-    answer = config_dump_page(request, configuration, list(clusters), to_dict)
+    answer = at_once(config_dump_steps(request, configuration, list(clusters), to_dict))
     assert answer.content_type == "application/json"
     return json.loads(answer.body)
 

@@ -3,9 +3,10 @@
 from typing import Any, Final
 
 from weft.proxy.admin.query import JSON, AdminRequest, Answer, regex
-from weft.proxy.admin.rendering import pretty, socket_address
+from weft.proxy.admin.rendering import pretty, pretty_steps, socket_address
 from weft.proxy.admin.view import ClusterStatus, HostStatus, LimitStatus, ListenerStatus
 from weft.proxy.observe.quantiles import number
+from weft.steps import Steps
 
 HOST_COUNTERS: Final = ("cx_connect_fail", "cx_total", "rq_error", "rq_success", "rq_timeout", "rq_total")
 HOST_GAUGES: Final = ("cx_active", "rq_active", "rq_pending_active")
@@ -29,19 +30,23 @@ _EDS_HEALTH: Final = (
 )
 
 
-def clusters_page(request: AdminRequest, clusters: list[ClusterStatus]) -> Answer:
+def clusters_steps(request: AdminRequest, clusters: list[ClusterStatus]) -> Steps[Answer]:
+    """``/clusters``, in steps."""
     wanted = request.query.get("filter")
     if wanted:
         pattern = regex(wanted, "Invalid re2 regex")
         clusters = [cluster for cluster in clusters if pattern.search(cluster.name) is not None]
     if request.query.get("format") == "json":
-        return Answer(
-            body=pretty({"cluster_statuses": [_cluster(c) for c in clusters]} if clusters else {}),
-            content_type=JSON,
-        )
+        statuses: list[dict[str, Any]] = []
+        for cluster in clusters:
+            statuses.append(_cluster(cluster))
+            yield 5 * (1 + len(cluster.hosts))
+        body = yield from pretty_steps({"cluster_statuses": statuses} if clusters else {})
+        return Answer(body=body, content_type=JSON)
     lines: list[str] = []
     for cluster in clusters:
         _cluster_lines(cluster, lines)
+        yield 10 * (1 + len(cluster.hosts))
     return Answer(body="".join(lines))
 
 

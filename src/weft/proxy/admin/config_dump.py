@@ -5,15 +5,16 @@ A dump is a list of sections (``envoy.admin.v3.*ConfigDump``), each with lists o
 redacted by :mod:`weft.api.dump`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from weft.proxy.admin.clusters_page import locality
 from weft.proxy.admin.query import JSON, AdminRequest, Answer, Refused, regex
-from weft.proxy.admin.rendering import pretty, socket_address, timestamp
+from weft.proxy.admin.rendering import pretty_steps, socket_address, timestamp
 from weft.proxy.admin.view import ClusterStatus, Configuration, Resource
+from weft.steps import Steps
 
-ToDict = Callable[[Any], dict[str, Any]]
+ToDict = Callable[[Any], Steps[dict[str, Any]]]
 _TYPE: Final = "type.googleapis.com/envoy.admin.v3."
 _PLAIN: Final = "text/plain"
 
@@ -39,9 +40,10 @@ ELEMENTS: Final[dict[str, tuple[str, str, frozenset[str]]]] = {
 """List of a section -> (section, type of an element, its fields)."""
 
 
-def config_dump_page(
+def config_dump_steps(
     request: AdminRequest, configuration: Configuration, clusters: list[ClusterStatus], to_dict: ToDict
-) -> Answer:
+) -> Steps[Answer]:
+    """The page, in steps: a thousand clusters are a megabyte."""
     query = request.query
     named = None
     if query.get("name_regex"):
@@ -51,7 +53,7 @@ def config_dump_page(
             _PLAIN,
         )
     wanted = _Wanted(named)
-    sections = _sections(configuration, clusters if "include_eds" in query else None, wanted, to_dict)
+    sections = yield from _sections(configuration, clusters if "include_eds" in query else None, wanted, to_dict)
     mask = query.get("mask", "")
     resource = query.get("resource", "")
     if resource:
@@ -60,7 +62,8 @@ def config_dump_page(
         found = _masked(sections, mask)
     else:
         found = [{"@type": _TYPE + name, **section} for name, section in sections]
-    return Answer(body=pretty({"configs": found} if found else {}), content_type=JSON)
+    body = yield from pretty_steps({"configs": found} if found else {})
+    return Answer(body=body, content_type=JSON)
 
 
 class _Wanted:
@@ -78,19 +81,19 @@ _Section = tuple[str, dict[str, Any]]
 
 def _sections(
     configuration: Configuration, clusters: list[ClusterStatus] | None, wanted: _Wanted, to_dict: ToDict
-) -> list[_Section]:
-    bootstrap: dict[str, Any] = {"bootstrap": to_dict(configuration.bootstrap)}
+) -> Steps[list[_Section]]:
+    bootstrap: dict[str, Any] = {"bootstrap": (yield from to_dict(configuration.bootstrap))}
     bootstrap["last_updated"] = timestamp(configuration.bootstrap_updated)
     out: list[_Section] = [
         ("BootstrapConfigDump", bootstrap),
-        ("ClustersConfigDump", _clusters(_among(configuration.clusters, wanted), to_dict)),
+        ("ClustersConfigDump", (yield from _clusters(_among(configuration.clusters, wanted), to_dict))),
     ]
     if clusters is not None:
-        out.append(("EndpointsConfigDump", _endpoints(configuration, clusters, wanted, to_dict)))
-    out.append(("ListenersConfigDump", _listeners(_among(configuration.listeners, wanted), to_dict)))
+        out.append(("EndpointsConfigDump", (yield from _endpoints(configuration, clusters, wanted, to_dict))))
+    out.append(("ListenersConfigDump", (yield from _listeners(_among(configuration.listeners, wanted), to_dict))))
     out.append(("ScopedRoutesConfigDump", {}))
-    out.append(("RoutesConfigDump", _routes(_among(configuration.routes, wanted), to_dict)))
-    out.append(("SecretsConfigDump", _secrets(_among(configuration.secrets, wanted), to_dict)))
+    out.append(("RoutesConfigDump", (yield from _routes(_among(configuration.routes, wanted), to_dict))))
+    out.append(("SecretsConfigDump", (yield from _secrets(_among(configuration.secrets, wanted), to_dict))))
     return out
 
 
@@ -98,15 +101,16 @@ def _among(resources: list[Resource], wanted: _Wanted) -> list[Resource]:
     return [resource for resource in resources if resource.name in wanted]
 
 
-def _any(message: Any, to_dict: ToDict) -> dict[str, Any]:
-    return {"@type": "type.googleapis.com/" + message.DESCRIPTOR.full_name, **to_dict(message)}
+def _any(message: Any, to_dict: ToDict) -> Steps[dict[str, Any]]:
+    fields = yield from to_dict(message)
+    return {"@type": "type.googleapis.com/" + message.DESCRIPTOR.full_name, **fields}
 
 
-def _element(field: str, resource: Resource, to_dict: ToDict) -> dict[str, Any]:
+def _element(field: str, resource: Resource, to_dict: ToDict) -> Steps[dict[str, Any]]:
     out: dict[str, Any] = {}
     if resource.version:
         out["version_info"] = resource.version
-    out[field] = _any(resource.message, to_dict)
+    out[field] = yield from _any(resource.message, to_dict)
     if resource.last_updated:
         out["last_updated"] = timestamp(resource.last_updated)
     if resource.error:
@@ -114,11 +118,18 @@ def _element(field: str, resource: Resource, to_dict: ToDict) -> dict[str, Any]:
     return out
 
 
+def _elements(field: str, resources: Iterable[Resource], to_dict: ToDict) -> Steps[list[dict[str, Any]]]:
+    out: list[dict[str, Any]] = []
+    for resource in resources:
+        out.append((yield from _element(field, resource, to_dict)))
+    return out
+
+
 def _filled(lists: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {name: elements for name, elements in lists.items() if elements}
 
 
-def _clusters(clusters: list[Resource], to_dict: ToDict) -> dict[str, Any]:
+def _clusters(clusters: list[Resource], to_dict: ToDict) -> Steps[dict[str, Any]]:
     lists: dict[str, list[dict[str, Any]]] = {
         "static_clusters": [], "dynamic_active_clusters": [], "dynamic_warming_clusters": []
     }  # fmt: skip
@@ -129,12 +140,12 @@ def _clusters(clusters: list[Resource], to_dict: ToDict) -> dict[str, Any]:
         else:
             name = "dynamic_warming_clusters" if cluster.state == "warming" else "dynamic_active_clusters"
             version = cluster.version or version
-        lists[name].append(_element("cluster", cluster, to_dict))
+        lists[name].append((yield from _element("cluster", cluster, to_dict)))
     return {**({"version_info": version} if version else {}), **_filled(lists)}
 
 
-def _listeners(listeners: list[Resource], to_dict: ToDict) -> dict[str, Any]:
-    static = [_element("listener", listener, to_dict) for listener in listeners if listener.static]
+def _listeners(listeners: list[Resource], to_dict: ToDict) -> Steps[dict[str, Any]]:
+    static = yield from _elements("listener", [one for one in listeners if one.static], to_dict)
     dynamic: dict[str, dict[str, Any]] = {}
     version = ""
     for listener in listeners:
@@ -142,7 +153,7 @@ def _listeners(listeners: list[Resource], to_dict: ToDict) -> dict[str, Any]:
             continue
         version = listener.version or version
         entry = dynamic.setdefault(listener.name, {"name": listener.name})
-        state = _element("listener", listener, to_dict)
+        state = yield from _element("listener", listener, to_dict)
         error = state.pop("error_state", None)
         entry[f"{listener.state}_state"] = state
         if error is not None:
@@ -153,26 +164,20 @@ def _listeners(listeners: list[Resource], to_dict: ToDict) -> dict[str, Any]:
     }
 
 
-def _routes(routes: list[Resource], to_dict: ToDict) -> dict[str, Any]:
-    return _filled(
-        {
-            "static_route_configs": [
-                _element("route_config", route, to_dict) for route in routes if route.static
-            ],
-            "dynamic_route_configs": [
-                _element("route_config", route, to_dict) for route in routes if not route.static
-            ],
-        }
-    )
+def _routes(routes: list[Resource], to_dict: ToDict) -> Steps[dict[str, Any]]:
+    static = yield from _elements("route_config", [one for one in routes if one.static], to_dict)
+    dynamic = yield from _elements("route_config", [one for one in routes if not one.static], to_dict)
+    return _filled({"static_route_configs": static, "dynamic_route_configs": dynamic})
 
 
-def _secrets(secrets: list[Resource], to_dict: ToDict) -> dict[str, Any]:
+def _secrets(secrets: list[Resource], to_dict: ToDict) -> Steps[dict[str, Any]]:
     lists: dict[str, list[dict[str, Any]]] = {
         "static_secrets": [], "dynamic_active_secrets": [], "dynamic_warming_secrets": []
     }  # fmt: skip
     for secret in secrets:
         name = "static_secrets" if secret.static else f"dynamic_{secret.state}_secrets"
-        lists.setdefault(name, []).append({"name": secret.name, **_element("secret", secret, to_dict)})
+        element = yield from _element("secret", secret, to_dict)
+        lists.setdefault(name, []).append({"name": secret.name, **element})
     return _filled(lists)
 
 
@@ -181,22 +186,16 @@ def _secrets(secrets: list[Resource], to_dict: ToDict) -> dict[str, Any]:
 
 def _endpoints(
     configuration: Configuration, clusters: list[ClusterStatus], wanted: _Wanted, to_dict: ToDict
-) -> dict[str, Any]:
+) -> Steps[dict[str, Any]]:
     dynamic = _among(configuration.endpoints, wanted)
     known = {resource.name for resource in dynamic}
-    static = [
-        {"endpoint_config": _assignment(cluster)}
-        for cluster in clusters
-        if cluster.name in wanted and (cluster.eds_service_name or cluster.name) not in known
-    ]
-    return _filled(
-        {
-            "static_endpoint_configs": static,
-            "dynamic_endpoint_configs": [
-                _element("endpoint_config", resource, to_dict) for resource in dynamic
-            ],
-        }
-    )
+    static: list[dict[str, Any]] = []
+    for cluster in clusters:
+        if cluster.name in wanted and (cluster.eds_service_name or cluster.name) not in known:
+            static.append({"endpoint_config": _assignment(cluster)})
+            yield 5 * (1 + len(cluster.hosts))
+    found = yield from _elements("endpoint_config", dynamic, to_dict)
+    return _filled({"static_endpoint_configs": static, "dynamic_endpoint_configs": found})
 
 
 def _assignment(cluster: ClusterStatus) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """``/stats/prometheus``: the text exposition format, names and labels as Envoy gives them."""
 
-import asyncio
 import functools
 import re
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
+from weft.proxy.admin.portions import portions, size
 from weft.proxy.admin.query import Answer, Refused
 from weft.proxy.admin.stats_page import StatsQuery, recent
 from weft.proxy.observe.histogram import Histogram
@@ -19,6 +19,7 @@ from weft.proxy.observe.quantiles import (
 )
 from weft.proxy.observe.stats import Snapshot
 from weft.proxy.observe.tags import StatsSettings, TagExtractor, Tags
+from weft.steps import Steps, patiently
 
 T = TypeVar("T")
 _ODD: Final = re.compile(r"[^a-zA-Z0-9_]")
@@ -32,65 +33,90 @@ async def prometheus_page(
     settings: StatsSettings,
     extractor: TagExtractor,
 ) -> Answer:
-    """A histogram is of all time, a summary of the last interval (as Envoy has it).
+    """A histogram is of all time, a summary of the last interval (as Envoy has it)."""
+    return await patiently(_page(query, snapshot, interval, settings, extractor))
 
-    A thousand clusters make a hundred thousand lines: the loop gets its turn in between.
-    """
+
+def _page(
+    query: StatsQuery,
+    snapshot: Snapshot,
+    interval: Snapshot | None,
+    settings: StatsSettings,
+    extractor: TagExtractor,
+) -> Steps[Answer]:
+    """A thousand clusters make a hundred thousand lines."""
     if query.buckets in ("disjoint", "detailed"):
         raise Refused("unsupported prometheus histogram bucket mode")
     if query.buckets == "prometheusnative":
         raise Refused("unsupported prometheusnative histogram type when not using protobuf exposition format")
-    shown = query.select(snapshot)
+    counters: _Groups[int] = {}
+    gauges: _Groups[int] = {}
+    texts: _Groups[str] = {}
+    histograms: _Groups[tuple[str, Histogram]] = {}
+    for portion in (yield from portions(snapshot)):
+        shown = query.select(settings.admit(portion))
+        _group(counters, shown.counters, extractor)
+        _group(gauges, shown.gauges, extractor)
+        _group(histograms, shown.histograms, extractor)
+        if query.text_readouts:
+            _group(texts, shown.texts, extractor)
+        yield 2 * size(portion)
     out: list[str] = []
-    for stats, kind in ((shown.counters, "counter"), (shown.gauges, "gauge")):
-        for metric, rows in await _grouped(stats, extractor):
-            rows.sort(key=_row_parts)
+    for groups, kind in ((counters, "counter"), (gauges, "gauge")):
+        for metric, rows in _in_order(groups):
             out.append(f"# TYPE {metric} {kind}\n")
-            out.extend([f"{metric}{{{_labels(tags)}}} {value}\n" for _, tags, value in rows])
-            await _breathe(len(rows))
-    if query.text_readouts:
-        for metric, texts in await _grouped(shown.texts, extractor):
-            texts.sort(key=_row_parts)
-            out.append(f"# TYPE {metric} gauge\n")
-            out.extend(
-                [f"{metric}{{{_labels((*tags, ('text_value', text)))}}} 0\n" for _, tags, text in texts]
-            )
+            for some in _slices(rows):
+                out.append("".join([f"{metric}{{{_labels(tags)}}} {value}\n" for _, tags, value in some]))
+                yield 2 * len(some)
+    for metric, words in _in_order(texts):
+        out.append(f"# TYPE {metric} gauge\n")
+        out.extend([f"{metric}{{{_labels((*tags, ('text_value', text)))}}} 0\n" for _, tags, text in words])
+        yield 2 * len(words)
     summary = query.buckets == "summary"
-    for metric, histograms in await _grouped(shown.histograms, extractor):
-        histograms.sort(key=_row_parts)
+    for metric, found in _in_order(histograms):
         out.append(f"# TYPE {metric} {'summary' if summary else 'histogram'}\n")
-        for name, tags, (unit, histogram) in histograms:
+        for name, tags, (unit, histogram) in found:
             scale = scale_of(unit)
             labels = _labels(tags)
             if summary:
                 histogram = recent(interval, name)
-                out.extend(_summary(metric, labels, histogram, scale))
+                out.append("".join(_summary(metric, labels, histogram, scale)))
             else:
-                out.extend(_histogram(metric, labels, histogram, scale, settings.bounds(name)))
+                out.append("".join(_histogram(metric, labels, histogram, scale, settings.bounds(name))))
             out.append(f"{metric}_sum{{{labels}}} {approximate_sum(histogram, scale):.32g}\n")
             out.append(f"{metric}_count{{{labels}}} {histogram.count}\n")
-        await _breathe(len(histograms) * len(BOUNDS))
-    return Answer(body="".join(out))
+            yield len(BOUNDS)
+    body: list[str] = []
+    out.reverse()
+    while out:
+        body.append("".join(reversed(out[-_SLICE:])))
+        del out[-_SLICE:]
+        yield _SLICE
+    return Answer(body="".join(body))
 
 
-_BREATH: Final = 500
-"""Lines, about 3 ms, after which others are let in."""
+_SLICE: Final = 500
+_Groups = dict[str, _Rows[T]]
 
 
-async def _breathe(lines: int) -> None:
-    if lines >= _BREATH:
-        await asyncio.sleep(0)
+def _slices(rows: _Rows[T]) -> Iterator[_Rows[T]]:
+    for start in range(0, len(rows), _SLICE):
+        yield rows[start : start + _SLICE]
 
 
-async def _grouped(stats: dict[str, T], extractor: TagExtractor) -> list[tuple[str, _Rows[T]]]:
-    """(metric name, its rows), in Envoy's order: part by part of the dotted bare names."""
-    groups: dict[str, _Rows[T]] = {}
-    for number, (name, value) in enumerate(stats.items()):
+def _group(groups: _Groups[T], stats: dict[str, T], extractor: TagExtractor) -> None:
+    """By bare name."""
+    for name, value in stats.items():
         bare, tags = extractor.extract(name)
         groups.setdefault(bare, []).append((name, tags, value))
-        if number % _BREATH == 0:
-            await asyncio.sleep(0)
-    return [("envoy_" + _ODD.sub("_", bare), groups[bare]) for bare in sorted(groups, key=_parts)]
+
+
+def _in_order(groups: _Groups[T]) -> Iterator[tuple[str, _Rows[T]]]:
+    """(metric name, its rows), in Envoy's order: part by part of the dotted names."""
+    for bare in sorted(groups, key=_parts):
+        rows = groups.pop(bare)  # and so freed, metric by metric
+        rows.sort(key=_row_parts)
+        yield "envoy_" + _ODD.sub("_", bare), rows
 
 
 def _parts(name: str) -> list[str]:

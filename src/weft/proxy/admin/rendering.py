@@ -2,12 +2,28 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+
+from weft.steps import Steps, at_once
 
 
 def pretty(value: Any) -> str:
     """JSON as Envoy's protobuf printer indents it, with the line end it ends in."""
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    return at_once(pretty_steps(value))
+
+
+def pretty_steps(value: Any) -> Steps[str]:
+    """:func:`pretty` in steps."""
+    parts: list[str] = []
+    for part in json.JSONEncoder(indent=1, ensure_ascii=False).iterencode(value):
+        parts.append(part)
+        if len(parts) % _PARTS == 0:
+            yield _PARTS // 5
+    parts.append("\n")
+    return "".join(parts)
+
+
+_PARTS: Final = 1000
 
 
 def socket_address(text: str) -> dict[str, Any]:

@@ -351,6 +351,8 @@ class AdminConnection:
                 self._arm(WRITE_TIMEOUT)
                 await self._writable
                 self._disarm()
+            else:
+                await asyncio.sleep(0)
 
     def _wake(self) -> None:
         writable, self._writable = self._writable, None

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from weft.proxy.admin import info_pages
-from weft.proxy.admin.clusters_page import clusters_page, listeners_page
+from weft.proxy.admin.clusters_page import clusters_steps, listeners_page
 from weft.proxy.admin.endpoints import Endpoint, Parameter, help_text, home_page
 from weft.proxy.admin.query import AdminRequest, Answer, Refused, parse_query
-from weft.proxy.admin.stats_page import StatsQuery, stats_page, stats_query
+from weft.proxy.admin.stats_page import StatsQuery, stats_query, stats_steps
 from weft.proxy.admin.view import AdminView, Outcome
 from weft.proxy.observe.tags import Matches, TagExtractor
+from weft.steps import patiently
 
 _SLASHES: Final = re.compile(r"//+")
 
@@ -206,17 +207,18 @@ class Site:
         return info_pages.certs_page()
 
     async def _clusters(self, request: AdminRequest) -> Answer:
-        return clusters_page(request, await self._view.clusters())
+        return await patiently(clusters_steps(request, await self._view.clusters()))
 
     async def _listeners(self, request: AdminRequest) -> Answer:
         return listeners_page(request, await self._view.listeners())
 
     async def _config_dump(self, request: AdminRequest) -> Answer:
-        from weft.api.dump import to_dict
-        from weft.proxy.admin.config_dump import config_dump_page
+        from weft.api.dump import dict_steps
+        from weft.proxy.admin.config_dump import config_dump_steps
 
         clusters = await self._view.clusters() if "include_eds" in request.query else []
-        return config_dump_page(request, await self._view.configuration(), clusters, to_dict)
+        configuration = await self._view.configuration()
+        return await patiently(config_dump_steps(request, configuration, clusters, dict_steps))
 
     async def _contention(self, request: AdminRequest) -> Answer:
         return Answer(
@@ -250,9 +252,8 @@ class Site:
             return await self._prometheus_answer(query)
         if query.buckets == "prometheusnative":
             raise Refused("Invalid histogram_buckets type for non prometheus stats type")
-        settings = self._view.stats_settings
-        snapshot = settings.admit(await self._view.snapshot())
-        return stats_page(query, snapshot, await self._view.interval(), settings)
+        snapshot, interval = await self._view.snapshot(), await self._view.interval()
+        return await patiently(stats_steps(query, snapshot, interval, self._view.stats_settings))
 
     async def _prometheus(self, request: AdminRequest) -> Answer:
         return await self._prometheus_answer(stats_query(request))
@@ -265,7 +266,7 @@ class Site:
         if extractor is None or self._extractor_for is not settings:
             extractor = self._extractor = TagExtractor(settings)
             self._extractor_for = settings
-        snapshot = settings.admit(await self._view.snapshot())
+        snapshot = await self._view.snapshot()
         return await prometheus_page(query, snapshot, await self._view.interval(), settings, extractor)
 
     async def _recent_lookups(self, request: AdminRequest) -> Answer:

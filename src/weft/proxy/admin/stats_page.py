@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from weft.proxy.admin.portions import portions, size
 from weft.proxy.admin.query import HTML, JSON, AdminRequest, Answer, regex
 from weft.proxy.admin.used import only_used
 from weft.proxy.observe.histogram import Histogram
@@ -26,6 +27,7 @@ from weft.proxy.observe.quantiles import (
 )
 from weft.proxy.observe.stats import Snapshot
 from weft.proxy.observe.tags import StatsSettings
+from weft.steps import Steps, at_once
 
 T = TypeVar("T")
 
@@ -99,13 +101,38 @@ def stats_page(
     query: StatsQuery, snapshot: Snapshot, interval: Snapshot | None, settings: StatsSettings
 ) -> Answer:
     """``interval`` holds the histograms of the last interval (``Intervals.latest``)."""
-    shown = query.select(snapshot)
+    return at_once(stats_steps(query, snapshot, interval, settings))
+
+
+def stats_steps(
+    query: StatsQuery, snapshot: Snapshot, interval: Snapshot | None, settings: StatsSettings
+) -> Steps[Answer]:
+    """:func:`stats_page` in steps."""
+    write = _json_rows if query.format == "json" else _text_rows
+    rows = _Rows()
+    for portion in (yield from portions(snapshot)):
+        shown = query.select(settings.admit(portion))
+        write(rows, query, shown, interval, settings)
+        yield size(portion)
     if query.format == "json":
-        return Answer(body=_json(query, shown, interval, settings), content_type=JSON)
-    text = "".join(_text(query, shown, interval, settings))
+        return Answer(body=_json(query, rows), content_type=JSON)
+    body = [*rows.texts, *rows.numbers, *rows.histograms]
     if query.format in ("html", "active-html"):
-        return Answer(body=_html(text), content_type=HTML)
-    return Answer(body=text)
+        for number, lines in enumerate(body):
+            body[number] = html.escape(lines, quote=False)
+            yield len(lines) // 500
+        return Answer(body="".join((_HTML_HEAD, *body, _HTML_END)), content_type=HTML)
+    return Answer(body="".join(body))
+
+
+class _Rows:
+    """What a page is made of, part by part; never an empty string."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.numbers: list[str] = []
+        """Counters and gauges; one entry may hold many lines."""
+        self.histograms: list[str] = []
 
 
 def recent(interval: Snapshot | None, name: str) -> Histogram:
@@ -123,12 +150,19 @@ def _numbers(shown: Snapshot) -> list[tuple[str, int]]:
 # -- text ----------------------------------------------------------------------------------------
 
 
-def _text(
+def _text_rows(
+    rows: _Rows, query: StatsQuery, shown: Snapshot, interval: Snapshot | None, settings: StatsSettings
+) -> None:
+    rows.texts.extend([f'{name}: "{text}"\n' for name, text in sorted(shown.texts.items())])
+    numbers = "".join([f"{name}: {value}\n" for name, value in _numbers(shown)])
+    if numbers:
+        rows.numbers.append(numbers)
+    rows.histograms.extend(_text_histograms(query, shown, interval, settings))
+
+
+def _text_histograms(
     query: StatsQuery, shown: Snapshot, interval: Snapshot | None, settings: StatsSettings
 ) -> Iterable[str]:
-    for name, text in sorted(shown.texts.items()):
-        yield f'{name}: "{text}"\n'
-    yield "".join([f"{name}: {value}\n" for name, value in _numbers(shown)])
     for name in sorted(shown.histograms):
         unit, histogram = shown.histograms[name]
         if not histogram.count:
@@ -169,21 +203,35 @@ def _quoted(text: str) -> str:
     return orjson.dumps(text).decode()
 
 
-def _json(query: StatsQuery, shown: Snapshot, interval: Snapshot | None, settings: StatsSettings) -> str:
-    parts = [
-        f'{{"name":{_quoted(name)},"value":{_quoted(text)}}}' for name, text in sorted(shown.texts.items())
-    ]
-    parts += [f'{{"name":{_quoted(name)},"value":{value}}}' for name, value in _numbers(shown)]
-    if shown.histograms:
-        parts.append(f'{{"histograms":{_json_histograms(query, shown, interval, settings)}}}')
+def _json(query: StatsQuery, rows: _Rows) -> str:
+    parts = [*rows.texts, *rows.numbers]
+    if rows.histograms:
+        joined = f"[{','.join(rows.histograms)}]"
+        percents = f"[{','.join(PERCENTS)}]"
+        if query.buckets == "detailed":
+            joined = f'{{"supported_percentiles":{percents},"details":{joined}}}'
+        elif query.buckets not in ("cumulative", "disjoint"):
+            joined = f'{{"supported_quantiles":{percents},"computed_quantiles":{joined}}}'
+        parts.append(f'{{"histograms":{joined}}}')
     return f'{{"stats":[{",".join(parts)}]}}'
+
+
+def _json_rows(
+    rows: _Rows, query: StatsQuery, shown: Snapshot, interval: Snapshot | None, settings: StatsSettings
+) -> None:
+    rows.texts.extend(
+        [f'{{"name":{_quoted(name)},"value":{_quoted(text)}}}' for name, text in sorted(shown.texts.items())]
+    )
+    numbers = ",".join([f'{{"name":{_quoted(name)},"value":{value}}}' for name, value in _numbers(shown)])
+    if numbers:
+        rows.numbers.append(numbers)
+    rows.histograms.extend(_json_histograms(query, shown, interval, settings))
 
 
 def _json_histograms(
     query: StatsQuery, shown: Snapshot, interval: Snapshot | None, settings: StatsSettings
-) -> str:
+) -> list[str]:
     parts: list[str] = []
-    percents = f"[{','.join(PERCENTS)}]"
     for name in sorted(shown.histograms):
         unit, histogram = shown.histograms[name]
         lately, scale = recent(interval, name), scale_of(unit)
@@ -209,12 +257,7 @@ def _json_histograms(
             )
         else:
             parts.append(f'{{"name":{_quoted(name)},"values":[{values}]}}')
-    joined = f"[{','.join(parts)}]"
-    if query.buckets in ("cumulative", "disjoint"):
-        return joined
-    if query.buckets == "detailed":
-        return f'{{"supported_percentiles":{percents},"details":{joined}}}'
-    return f'{{"supported_quantiles":{percents},"computed_quantiles":{joined}}}'
+    return parts
 
 
 def _json_buckets(histogram: Histogram, scale: int) -> str:
@@ -227,13 +270,12 @@ def _json_buckets(histogram: Histogram, scale: int) -> str:
 
 # -- HTML ----------------------------------------------------------------------------------------
 
-
-def _html(text: str) -> str:
-    return (
-        "<!DOCTYPE html>\n<html lang='en'>\n<head><title>Weft stats</title></head>\n<body>\n"
-        "<form method='get' action='stats'>"
-        "<label>filter <input type='text' name='filter'></label> "
-        "<label><input type='checkbox' name='usedonly' value=''>used only</label> "
-        "<input type='hidden' name='format' value='html'><button>stats</button></form>\n"
-        f"<pre>\n{html.escape(text, quote=False)}</pre>\n</body>\n</html>\n"
-    )
+_HTML_HEAD: Final = (
+    "<!DOCTYPE html>\n<html lang='en'>\n<head><title>Weft stats</title></head>\n<body>\n"
+    "<form method='get' action='stats'>"
+    "<label>filter <input type='text' name='filter'></label> "
+    "<label><input type='checkbox' name='usedonly' value=''>used only</label> "
+    "<input type='hidden' name='format' value='html'><button>stats</button></form>\n"
+    "<pre>\n"
+)
+_HTML_END: Final = "</pre>\n</body>\n</html>\n"

@@ -361,11 +361,13 @@ class Server:
         out = Snapshot()
         for part in parts:
             out.add(part)
+            await asyncio.sleep(0)
         stats.total_connections = sum(
             value
             for name, value in out.gauges.items()
-            if name.endswith(".downstream_cx_active") and name.startswith("listener.") and ".worker_" not in name
+            if name.startswith("listener.") and name.endswith(".downstream_cx_active") and ".worker_" not in name
         )
+        await asyncio.sleep(0)
         out.add(self.stats.snapshot())
         if not self.settings.stats_flush_interval:
             self.intervals.flush(out)

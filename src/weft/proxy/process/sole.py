@@ -18,6 +18,7 @@ from weft.proxy.process.sockets import ListeningSockets
 from weft.proxy.process.watchdog import Watched
 from weft.proxy.process.worker import Worker
 from weft.proxy.runtime import Value
+from weft.steps import patiently
 
 
 class SoleWorker:
@@ -39,7 +40,7 @@ class SoleWorker:
         return [await self._worker.snapshot_gently()]
 
     async def clusters(self) -> list[list[ClusterStatus]]:
-        return [self._worker.clusters()]
+        return [await patiently(self._worker.clusters_in_steps())]
 
     async def warming(self) -> list[str]:
         return self._worker.warming()

@@ -28,6 +28,7 @@ from weft.proxy.process.server import Server
 from weft.proxy.process.server_stats import STATE_NAMES
 from weft.proxy.process.version import version
 from weft.proxy.process.worker import memory_of_this_process
+from weft.steps import Steps, patiently
 
 
 class ProcessView:
@@ -50,7 +51,8 @@ class ProcessView:
         return self._server.intervals.latest
 
     async def clusters(self) -> list[ClusterStatus]:
-        return merge_clusters(await self._server.workers.clusters())
+        parts = await self._server.workers.clusters()
+        return parts[0] if len(parts) == 1 else merge_clusters(parts)
 
     async def listeners(self) -> list[ListenerStatus]:
         server = self._server
@@ -60,12 +62,16 @@ class ProcessView:
         ]
 
     async def configuration(self) -> Configuration:
+        return await patiently(self._configuration())
+
+    def _configuration(self) -> Steps[Configuration]:
         server = self._server
         settings = server.settings
-        clusters = [
-            self._resource("cluster", one.name, parse("envoy.config.cluster.v3.Cluster", one.message_bytes))
-            for one in settings.clusters
-        ]
+        clusters: list[Resource] = []
+        for one in settings.clusters:
+            message = parse("envoy.config.cluster.v3.Cluster", one.message_bytes)
+            clusters.append(self._resource("cluster", one.name, message))
+            yield 5
         listeners = [
             self._resource("listener", one.name, parse("envoy.config.listener.v3.Listener", one.message_bytes))
             for one in settings.listeners

@@ -29,6 +29,7 @@ from weft.proxy.upstream.directory import Clusters
 from weft.proxy.upstream.dns import Resolver
 from weft.proxy.upstream.limits import SharedRows
 from weft.proxy.worker_counts import WorkerCounts
+from weft.steps import Steps, at_once
 
 _LOG = logger("main")
 
@@ -203,7 +204,14 @@ class Worker:
         return out
 
     def clusters(self) -> list[ClusterStatus]:
-        return [cluster_from_plain(plain) for plain in self._clusters.status()]
+        return at_once(self.clusters_in_steps())
+
+    def clusters_in_steps(self) -> Steps[list[ClusterStatus]]:
+        out: list[ClusterStatus] = []
+        for plain in self._clusters.status():
+            out.append(cluster_from_plain(plain))
+            yield 10
+        return out
 
     def warming(self) -> list[str]:
         """Clusters that are not resolved yet."""

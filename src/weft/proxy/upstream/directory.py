@@ -236,9 +236,10 @@ class Clusters:
             )
             yield from _limit_groups(settings.stat_prefix, limits)
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> Iterator[dict[str, Any]]:
         """Clusters and hosts for admin ``/clusters``: plain values, in the shape of its ``ClusterStatus``."""
-        return [self._status(settings) for settings in self._settings.values()]
+        for settings in list(self._settings.values()):
+            yield self._status(settings)
 
     def _status(self, settings: ClusterSettings) -> dict[str, Any]:
         cluster = self._running.get(settings.name)
