@@ -39,7 +39,7 @@ TRY = {
     "proxy-protocol.yaml": (
         "curl -i http://127.0.0.1:10040/                      # x-chain: everybody",
         "curl -i --haproxy-protocol http://127.0.0.1:10040/",
-        "(printf 'PROXY TCP4 192.0.2.7 10.0.0.1 4000 80\\r\\n'; printf 'GET / HTTP/1.0\\r\\nhost: x\\r\\n\\r\\n') | nc -N 127.0.0.1 10040",
+        "(printf 'PROXY TCP4 192.0.2.7 10.0.0.1 4000 80\\r\\n'; printf 'GET / HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n') | nc -w 2 127.0.0.1 10040",
         "curl http://127.0.0.1:9905/stats?filter=proxy_proto",
     ),
     "limits.yaml": (
