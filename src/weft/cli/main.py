@@ -28,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words else ""
     if command == "proxy":
+        import gc
+
+        # What a start makes, it keeps: looking for garbage meanwhile only takes time.
+        gc.disable()
         from weft.cli.proxy import main as proxy
 
         try:

@@ -7,7 +7,21 @@ tests.  The wall clock is an offset to it, taken once a second from the ``wall``
 import asyncio
 import time
 from collections.abc import Callable
-from email.utils import formatdate
+from typing import Final
+
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(second: int) -> bytes:
+    """An IMF-fixdate (RFC 9110 5.6.7) of seconds since the epoch.
+
+    The standard library's own lies in ``email``, whose import would take a tenth of our start.
+    """
+    t = time.gmtime(second)
+    day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
+    return f"{day}, {t.tm_mday:02} {month} {t.tm_year} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT".encode()
 
 
 class Clock:
@@ -41,5 +55,5 @@ class Clock:
         second = int(self.wall(now))
         if second != self._date_second:
             self._date_second = second
-            self._date = formatdate(second, usegmt=True).encode()
+            self._date = http_date(second)
         return self._date

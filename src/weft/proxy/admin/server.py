@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import stat
-from email.utils import formatdate
 from typing import Any, Final, Protocol
 
 from weft.codec.errors import PeerError
@@ -28,6 +27,7 @@ from weft.proxy.admin.query import Answer
 from weft.proxy.admin.server_stats import AdminHttpStats, AdminListenerStats
 from weft.proxy.admin.site import Site
 from weft.proxy.admin.view import AdminView
+from weft.proxy.clock import http_date
 from weft.proxy.observe.logging import logger
 from weft.proxy.observe.stats import Store
 from weft.proxy.observe.stream_info import ConnectionInfo, StreamInfo
@@ -384,7 +384,7 @@ class AdminConnection:
     # -- the rest --------------------------------------------------------------------------------
 
     def _date(self) -> bytes:
-        return formatdate(self._admin.view.now(), usegmt=True).encode()
+        return http_date(int(self._admin.view.now()))
 
     def _log(self, head: RequestHead, status: int, size: int) -> None:
         if not self._admin.access_logs or self._info is None:

@@ -99,6 +99,7 @@ class ForkedWorkers:
         # in a worker writes to these pages and makes copies of them.
         gc.collect()
         gc.freeze()
+        gc.enable()
         for index in range(self._options.concurrency):
             self._spawn(index)
         starting = [process.started for process in self._processes.values()]

@@ -8,6 +8,7 @@ import asyncio
 import faulthandler
 import gc
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from weft.proxy.admin.view import ClusterStatus
 from weft.proxy.assemble import ServerSettings
@@ -19,6 +20,16 @@ from weft.proxy.process.watchdog import Watched
 from weft.proxy.process.worker import Worker
 from weft.proxy.runtime import Value
 from weft.steps import patiently
+
+SETTLED: Final = 0.5
+"""Seconds after the start at which its garbage is collected: not while somebody waits for it."""
+
+
+def settle() -> None:
+    """What is left now lives as long as the process: out of the collector's sight."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class SoleWorker:
@@ -33,8 +44,7 @@ class SoleWorker:
 
     async def start(self) -> None:
         await self._worker.start(self._sockets.of_worker(0))
-        gc.collect()
-        gc.freeze()
+        self._loop.call_later(SETTLED, settle)
 
     async def snapshots(self) -> list[Snapshot]:
         return [await self._worker.snapshot_gently()]
