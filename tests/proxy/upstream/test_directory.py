@@ -62,6 +62,9 @@ def test_unused_clusters_show_the_same_stats_as_used_ones(kit, loop):
     assert (idle["membership_total"], idle["membership_healthy"], idle["upstream_rq_total"]) == (2, 2, 0)
     assert idle["circuit_breakers.default.rq_open"] == idle["circuit_breakers.high.rq_open"] == 0
     assert "circuit_breakers.default.remaining_rq" not in idle
+    assert "http1.response_flood" not in used
+    clusters.get("used").stats.upstream_cx_http1_total = 1
+    assert values(context, "cluster.used.")["http1.response_flood"] == 0
     assert "cluster.idle.upstream_cx_connect_ms" in context.stats.snapshot().histograms
 
 
@@ -213,6 +216,8 @@ def test_ready_waits_for_the_first_resolution_of_all(kit, loop):
         assert loop.time() - began == pytest.approx(2.0)
         assert clusters.warming() == []
         assert values(context, "cluster_manager.")["warming_clusters"] == 0
+        assert values(context, "cluster_manager.")["cluster_updated"] == 0, "the first hosts are no update"
+        assert values(context, "thread_local_cluster_manager.") == {"worker_0.clusters_inflated": 2}
         await clusters.ready()
         clusters.close()
         context.deadlines.close()

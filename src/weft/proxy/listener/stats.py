@@ -86,6 +86,7 @@ class ListenerManagerStats(StatGroup):
             "total_listeners_active",
             "total_listeners_draining",
             "total_listeners_warming",
+            "workers_pinned",
             "workers_started",
         ),
     )
@@ -102,6 +103,7 @@ class ListenerManagerStats(StatGroup):
         self.total_listeners_active: int = 0
         self.total_listeners_draining: int = 0
         self.total_listeners_warming: int = 0
+        self.workers_pinned: int = 0
         self.workers_started: int = 0
 
 

@@ -23,6 +23,8 @@ class RuntimeLayer:
     values: dict[str, Value] = field(default_factory=dict)
     admin: bool = False
     """Operators write to this one."""
+    disk: bool = False
+    """Read from a directory."""
 
 
 def runtime_layers(message: Any, where: Where, identity: Identity) -> tuple[RuntimeLayer, ...]:
@@ -48,7 +50,11 @@ def runtime_layers(message: Any, where: Where, identity: Identity) -> tuple[Runt
             here.field("rtds_layer").problem("not supported yet: runtime by discovery (RTDS)")
         elif kind == "admin_layer" and any(known.admin for known in layers):
             here.problem("Too many admin layers specified in LayeredRuntime, at most one may be specified")
-        layers.append(RuntimeLayer(name=layer.name, values=values, admin=kind == "admin_layer"))
+        layers.append(
+            RuntimeLayer(
+                name=layer.name, values=values, admin=kind == "admin_layer", disk=kind == "disk_layer"
+            )
+        )
     return tuple(layers)
 
 

@@ -292,6 +292,10 @@ class Server:
         self.workers.replace_runtime(values)
         stats = self.runtime_stats
         stats.load_success += 1
+        if sum(layer.disk for layer in self.settings.runtime) > 1:
+            stats.override_dir_exists += 1
+        else:
+            stats.override_dir_not_exists += 1
         stats.num_keys = len(values)
         stats.num_layers = len(self.settings.runtime)
         stats.admin_overrides_active = 1 if self.overrides else 0

@@ -124,9 +124,11 @@ class RuntimeStats(StatGroup):
     def __init__(self) -> None:
         self.deprecated_feature_use: int = 0
         self.load_error: int = 0
-        self.load_success: int = 0
+        self.load_success: int = 1
+        """Envoy's begins with a load of nothing."""
         self.override_dir_exists: int = 0
-        self.override_dir_not_exists: int = 0
+        self.override_dir_not_exists: int = 1
+        """A load with less than two layers from directories."""
         self.admin_overrides_active: int = 0
         self.deprecated_feature_seen_since_process_start: int = 0
         self.num_keys: int = 0

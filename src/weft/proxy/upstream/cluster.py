@@ -49,7 +49,7 @@ class Cluster:
         """The first resolution of every name is over (at once, without names)."""
         self.on_warm: Callable[[], None] | None = None
         self.on_hosts: Callable[[], None] | None = None
-        """The set of hosts has changed."""
+        """The set of hosts has changed, after the first time."""
         self._speaks: bool = context.index == 0
         """The first worker tells what all workers know alike; stats of all workers are added up."""
         self._context = context
@@ -231,7 +231,7 @@ class Cluster:
         self._balancer.rebuild(self.sets, self.settings.assignment.weighted_priority_health)
         if changed:
             stats.membership_change += 1
-            if self.on_hosts is not None:
+            if self.on_hosts is not None and self.warm:
                 self.on_hosts()
 
     def _told(self) -> ClusterStats:

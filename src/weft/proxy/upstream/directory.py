@@ -50,6 +50,19 @@ class DirectoryStats(StatGroup):
         self.warming_clusters: int = 0
 
 
+class InflatedStats(StatGroup):
+    """``thread_local_cluster_manager.worker_<n>.``"""
+
+    STATS: ClassVar[tuple[tuple[str, str, int], ...]] = rows(gauges=("clusters_inflated",))
+
+    def __init__(self, running: dict[str, Cluster]) -> None:
+        self._running = running
+
+    @property
+    def clusters_inflated(self) -> int:
+        return len(self._running)
+
+
 class Clusters:
     """``get`` a cluster; ``apply`` and ``remove`` are for whoever brings configuration.
 
@@ -86,6 +99,9 @@ class Clusters:
             self._resolver = SystemResolver(context.loop)
         if context.index == 0:
             context.stats.register("cluster_manager.", self.stats)
+        context.stats.register(
+            f"thread_local_cluster_manager.worker_{context.index}.", InflatedStats(self._running)
+        )
         context.stats.add_source(self.idle_groups)
         for name, settings in self._settings.items():
             if settings.type.resolves:

@@ -9,10 +9,18 @@ the same names with zeros.
 ``upstream_rq_time`` without a prefix is added up from those when somebody looks.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from weft.proxy.observe.histogram import Histogram
 from weft.proxy.observe.stats import Codes, StatGroup, rows
+
+_HTTP1: Final = {
+    "http1.dropped_headers_with_underscores": 0,
+    "http1.metadata_not_supported_error": 0,
+    "http1.requests_rejected_with_underscores_in_headers": 0,
+    "http1.response_flood": 0,
+}
+"""There from the first HTTP connection on; what they would count does not happen here."""
 
 
 class ClusterStats(StatGroup):
@@ -24,10 +32,6 @@ class ClusterStats(StatGroup):
         "assignment_use_cached",
         "bind_errors",
         "default.total_match_count",
-        "http1.dropped_headers_with_underscores",
-        "http1.metadata_not_supported_error",
-        "http1.requests_rejected_with_underscores_in_headers",
-        "http1.response_flood",
         "lb_healthy_panic",
         "lb_local_cluster_not_ok",
         "lb_recalculate_zone_structures",
@@ -132,10 +136,6 @@ class ClusterStats(StatGroup):
         self.assignment_use_cached: int = 0
         self.bind_errors: int = 0
         self.default__total_match_count: int = 0
-        self.http1__dropped_headers_with_underscores: int = 0
-        self.http1__metadata_not_supported_error: int = 0
-        self.http1__requests_rejected_with_underscores_in_headers: int = 0
-        self.http1__response_flood: int = 0
         self.lb_healthy_panic: int = 0
         self.lb_local_cluster_not_ok: int = 0
         self.lb_recalculate_zone_structures: int = 0
@@ -267,7 +267,7 @@ class ClusterStats(StatGroup):
         return _total(self.external) + _total(self.internal) + _total(self.codes)
 
     def more(self) -> dict[str, int]:
-        out: dict[str, int] = {}
+        out: dict[str, int] = _HTTP1.copy() if self.upstream_cx_http1_total else {}
         for stem, codes in (
             ("upstream_rq", self.codes),
             ("external.upstream_rq", self.external),
