@@ -1,6 +1,9 @@
 """Small readers of well-known messages: durations, wrappers, fractions, percentages."""
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVar
+
+from weft.api.problems import Where
 
 T = TypeVar("T")
 
@@ -21,6 +24,22 @@ def wrapped(message: Any, field: str, default: T) -> T:
         return default
     value: T = getattr(message, field).value
     return value
+
+
+def without_effect(message: Any, names: Iterable[str], where: Where) -> None:
+    """Warn of fields that are set and change nothing in this version.
+
+    For what a configuration can do without (a hint, a fine point of accounting).  Anything that
+    would change what happens to traffic is a problem instead.
+    """
+    for name in names:
+        if name not in message.DESCRIPTOR.fields_by_name:
+            continue
+        value = getattr(message, name)
+        descriptor = message.DESCRIPTOR.fields_by_name[name]
+        given = message.HasField(name) if descriptor.has_presence else bool(value)
+        if given:
+            where.field(name).warn("read, but without effect in this version of Weft")
 
 
 class Fraction(NamedTuple):

@@ -51,7 +51,9 @@ def _unknown(category: str, name: str, type_name: str) -> str:
     from difflib import get_close_matches
 
     text = f"extension '{name}' (type {type_name or 'unknown'}) is not supported by this version of Weft"
-    near = get_close_matches(name, extensions.names(category), n=1, cutoff=0.75)
-    if near and near[0] != name:
-        text += f"; did you mean '{near[0]}'?"
+    # The last word tells: everything before it is the same for all of a kind.
+    known = {entry.rpartition(".")[2]: entry for entry in extensions.names(category)}
+    near = get_close_matches(name.rpartition(".")[2], known, n=1, cutoff=0.75)
+    if near and known[near[0]] != name:
+        text += f"; did you mean '{known[near[0]]}'?"
     return text

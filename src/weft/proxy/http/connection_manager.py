@@ -5,6 +5,7 @@ router, logs, stats) and decides the protocol of each; ``server1`` carries HTTP/
 one request, ``forwarding`` the rules of a good intermediary, ``router`` the way upstream.
 """
 
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from weft.proxy.context import WorkerContext
@@ -222,6 +223,16 @@ class CodecStats(StatGroup):
         self.response_flood: int = 0
 
 
+_PHASES: Final = (
+    "on_request_data",
+    "on_request_trailers",
+    "on_response",
+    "on_response_data",
+    "on_response_trailers",
+    "on_complete",
+)
+
+
 class FilterChain:
     """The HTTP filters before the router, compiled: one factory per filter.
 
@@ -234,6 +245,15 @@ class FilterChain:
             for entry in entries
         ]
         self.plain: bool = not self.entries
+        self._known: set[type] = set()
+        """Filter classes that have been looked at."""
+
+    def _check(self, name: str, http_filter: HttpFilter) -> None:
+        """Only ``on_request`` may wait: a coroutine anywhere else would never run."""
+        for phase in _PHASES:
+            if inspect.iscoroutinefunction(getattr(http_filter, phase)):
+                raise TypeError(f"HTTP filter '{name}': {phase} may not be async (only on_request may)")
+        self._known.add(type(http_filter))
 
     def create(self, stream: Stream) -> list[HttpFilter] | None:
         """The filters of one stream, without those that its route disables."""
@@ -244,6 +264,8 @@ class FilterChain:
                 off = settings[name] is DISABLED
             if not off:
                 http_filter = factory()
+                if type(http_filter) not in self._known:
+                    self._check(name, http_filter)
                 http_filter.name = name
                 out.append(http_filter)
         return out

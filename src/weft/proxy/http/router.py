@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from weft.api.problems import Where
+from weft.api.values import without_effect
 from weft.http.headers import ENVOY, Field, Headers
 from weft.http.message import Response
 from weft.proxy.extensions import HttpFilterKind
@@ -51,6 +52,7 @@ def router_settings(message: Any, where: Where) -> RouterSettings:
     for name in ("upstream_http_filters", "upstream_log", "strict_check_headers"):
         if len(getattr(message, name)):
             where.field(name).problem(f"not supported yet: {name} of the router")
+    without_effect(message, ("dynamic_stats", "start_child_span", "suppress_grpc_request_failure_code_stats"), where)
     if message.respect_expected_rq_timeout:
         where.field("respect_expected_rq_timeout").problem("not supported yet: respect_expected_rq_timeout")
     return RouterSettings(suppress_headers=message.suppress_envoy_headers)
@@ -96,6 +98,10 @@ class Router:
         manager = self.manager
         context = manager.context
         request = stream.head
+        if request.method == b"CONNECT":
+            stream.close_after = True
+            stream.reply(403, b"", 0, "upgrade_failed")
+            return
         target = action.choose(request, stream.random, manager.runtime)
         cluster = context.clusters.get(target.cluster)
         if cluster is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from weft.api.problems import Where
-from weft.api.values import optional_seconds, wrapped
+from weft.api.values import optional_seconds, without_effect, wrapped
 from weft.codec.http1 import Http1Options
 from weft.proxy.extension_config import resolve
 from weft.proxy.extensions import HttpFilterKind
@@ -102,6 +102,15 @@ _NOT_YET: Final = (
     "forward_client_cert_matcher",
     "access_log_flush_interval",
 )
+_NO_EFFECT: Final = (
+    "stream_flush_timeout",
+    "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
+    "http1_safe_max_connection_duration",
+    "drain_timeout_jitter",
+    "forward_proto_config",
+    "record_route_resolution_stats",
+    "append_local_overload",
+)
 _UUID: Final = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 
 
@@ -176,6 +185,13 @@ def _duration(message: Any, field: str, default: float) -> float:
 
 
 def _not_yet(message: Any, where: Where) -> None:
+    without_effect(message, _NO_EFFECT, where)
+    without_effect(message.http_protocol_options, ("ignore_http_11_upgrade",), where.field("http_protocol_options"))
+    without_effect(
+        message.common_http_protocol_options,
+        ("max_connection_duration_jitter",),
+        where.field("common_http_protocol_options"),
+    )
     for name in _NOT_YET:
         descriptor = message.DESCRIPTOR.fields_by_name[name]
         if len(getattr(message, name)) if descriptor.is_repeated else message.HasField(name):

@@ -7,7 +7,7 @@ router (``proxy/http/router``) does the rest.
 from typing import Any, ClassVar, Final
 
 from weft.api.problems import Where
-from weft.api.values import optional_seconds, wrapped
+from weft.api.values import optional_seconds, without_effect, wrapped
 from weft.http.message import Request
 from weft.proxy.clock import Clock
 from weft.proxy.observe.stream_info import StreamInfo
@@ -275,6 +275,13 @@ def forward(
 
 def _check(message: Any, where: Where) -> None:
     only(message, _KNOWN, where)
+    without_effect(message, ("flush_timeout", "max_grpc_timeout", "grpc_timeout_offset"), where)
+    if message.HasField("max_stream_duration"):
+        without_effect(
+            message.max_stream_duration,
+            ("grpc_timeout_header_max", "grpc_timeout_header_offset"),
+            where.field("max_stream_duration"),
+        )
     rewrites = (
         bool(message.prefix_rewrite),
         message.HasField("regex_rewrite"),

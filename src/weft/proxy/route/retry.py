@@ -55,6 +55,8 @@ class RetrySettings:
 
 def retry_settings(message: Any, where: Where) -> RetrySettings:
     """From an ``envoy.config.route.v3.RetryPolicy``."""
+    if message.retry_on:
+        where.warn("read, but nothing is retried in this version of Weft")
     base = 0.025
     most = 0.25
     if message.HasField("retry_back_off"):
