@@ -234,6 +234,7 @@ class Forwarding:
         if (
             not sep
             or not port.isdigit()
+            or len(port) > 10
             or host.endswith(b":")
             or (host.startswith(b"[") and not host.endswith(b"]"))
         ):

@@ -82,6 +82,7 @@ class ServerConnection(Downstream):
         self.manager = manager
         self.listener = listener
         self.connection = connection
+        self.buffer_limit = connection.buffer_limit or 1 << 20
         self.info = connection.info
         self.transport: asyncio.Transport = connection.transport
         self.stream: Stream | None = None
@@ -504,7 +505,7 @@ class ServerConnection(Downstream):
         """Keep ``data`` until its turn comes; do not read more when that is much."""
         self._held.append(data)
         self._held_size += len(data)
-        if self._held_size > self.connection.buffer_limit and not self._reading_paused:
+        if self._held_size > self.buffer_limit and not self._reading_paused:
             self.pause_request()
 
     def _pipelined(self) -> None:

@@ -34,6 +34,9 @@ _NO_SETTINGS: Final[dict[str, Any]] = {}
 class Downstream:
     """What a stream answers to: one exchange on a client's connection, of any protocol."""
 
+    buffer_limit: int
+    """Bytes of a request that may wait here."""
+
     def send(self, stream: "Stream", response: Response, data: bytes, end: bool) -> None:
         """The head and, when ``data`` or ``end`` say so, (a part of) the body."""
         raise NotImplementedError
@@ -114,7 +117,13 @@ class Stream(StreamInfo):
         """The request comes from inside the mesh."""
         self.close_after: bool = False
         """The downstream connection must not be used again."""
+        self.failed: bool = False
+        """A filter raised: none is asked any more."""
         self._held: list[tuple[bytes, bool, Headers | None]] | None = None
+        """The body, while an asynchronous filter is waited for."""
+        self._held_size: int = 0
+        self._holds_client: bool = False
+        """The client's reading is paused for that."""
         self._task: asyncio.Task[None] | None = None
 
     # -- the request -----------------------------------------------------------------------------
@@ -151,35 +160,64 @@ class Stream(StreamInfo):
     def _filter_request(self, first: int, data: bytes, end: bool) -> None:
         filters = self.filters
         assert filters is not None
-        for i in range(first, len(filters)):
-            answer: Any = filters[i].on_request(self.head, self)
-            if answer is None:
-                continue
-            if inspect.isawaitable(answer):
-                self._held = [(data, end, None)] if data or end else []
-                self._task = self.manager.loop.create_task(self._wait(answer, i))
+        try:
+            for i in range(first, len(filters)):
+                answer: Any = filters[i].on_request(self.head, self)
+                if self.finished:
+                    return
+                if answer is None:
+                    continue
+                if inspect.isawaitable(answer):
+                    self._held = [(data, end, None)] if data or end else []
+                    self._held_size = len(data)
+                    self._task = self.manager.loop.create_task(self._wait(answer, i))
+                    return
+                self.answer(answer)
                 return
-            self.answer(answer)
+            if data or end:
+                data = self._filter_data(data, end)
+        except Exception:
+            self._filter_failed()
             return
-        if data or end:
-            data = self._filter_data(data, end)
         if not self.finished and not self.response_started:
             self.manager.router.start(self, data, end)
+
+    def _filter_failed(self) -> None:
+        """A filter raised.  It costs this request and no other."""
+        self.manager.bug(self, "an HTTP filter")
+        self.failed = True
+        self.details = "filter_exception"
+        self.reply(500, b"", 0, "filter_exception")
 
     async def _wait(self, answer: Awaitable[Any], index: int) -> None:
         """An ``async def on_request``: the body waits in ``_held`` meanwhile."""
         try:
             response = await answer
         except Exception:
-            self.manager.bug(self, "http filter")
-            self._held = None
-            self.reply(500, b"", 0, "filter_exception")
+            self._release()
+            self._filter_failed()
             return
+        held = self._release()
+        if self.finished:
+            return
+        try:
+            self._go_on(response, index, held)
+        except Exception:
+            self._filter_failed()
+
+    def _release(self) -> list[tuple[bytes, bool, Headers | None]]:
+        """The waiting is over: what was held meanwhile."""
         held = self._held or []
         self._held = None
         self._task = None
-        if self.finished:
-            return
+        if self._holds_client:
+            self._holds_client = False
+            self.downstream.resume_request()
+        return held
+
+    def _go_on(
+        self, response: Response | None, index: int, held: list[tuple[bytes, bool, Headers | None]]
+    ) -> None:
         if response is not None:
             self.answer(response)
             return
@@ -198,7 +236,8 @@ class Stream(StreamInfo):
         self.bytes_received = len(data)
         if end:
             self.request_done = True
-            self.request_end = self.start
+            if not self.request_end:
+                self.request_end = self.start
 
     def _filter_data(self, data: bytes, end: bool) -> bytes:
         for http_filter in self.filters or ():
@@ -213,9 +252,17 @@ class Stream(StreamInfo):
             self.request_end = now
         if self._held is not None:
             self._held.append((data, end, None))
+            self._held_size += len(data)
+            if self._held_size > self.downstream.buffer_limit and not self._holds_client:
+                self._holds_client = True
+                self.downstream.pause_request()
             return
-        if self.filters is not None:
-            data = self._filter_data(data, end)
+        if self.filters is not None and not self.failed:
+            try:
+                data = self._filter_data(data, end)
+            except Exception:
+                self._filter_failed()
+                return
         attempt = self.attempt
         if attempt is not None:
             attempt.request_data(data, end)
@@ -228,8 +275,13 @@ class Stream(StreamInfo):
         if self._held is not None:
             self._held.append((b"", True, trailers))
             return
-        for http_filter in self.filters or ():
-            http_filter.on_request_trailers(trailers, self)
+        if self.filters is not None and not self.failed:
+            try:
+                for http_filter in self.filters:
+                    http_filter.on_request_trailers(trailers, self)
+            except Exception:
+                self._filter_failed()
+                return
         if self.attempt is not None:
             self.attempt.request_trailers(trailers)
 
@@ -267,12 +319,18 @@ class Stream(StreamInfo):
         """The head of a response, with as much of the body as is there."""
         self.response_started = True
         filters = self.filters
-        if filters is not None:
-            for i in range(len(filters) - 1, -1, -1):
-                filters[i].on_response(response, self)
-            if data or end:
+        if filters is not None and not self.failed:
+            try:
                 for i in range(len(filters) - 1, -1, -1):
-                    data = filters[i].on_response_data(data, end, self)
+                    filters[i].on_response(response, self)
+                if data or end:
+                    data = self._filter_response_data(data, end)
+            except Exception:
+                self.response_started = False
+                self._filter_failed()
+                return
+            if self.finished:
+                return
         self.response = response
         self.status = response.status
         self.manager.forwarding.finish_response(self, response)
@@ -280,11 +338,22 @@ class Stream(StreamInfo):
         self.response_done = end
         self.downstream.send(self, response, data, end)
 
-    def respond_data(self, data: bytes, end: bool) -> None:
+    def _filter_response_data(self, data: bytes, end: bool) -> bytes:
         filters = self.filters
         if filters is not None:
             for i in range(len(filters) - 1, -1, -1):
                 data = filters[i].on_response_data(data, end, self)
+        return data
+
+    def respond_data(self, data: bytes, end: bool) -> None:
+        if self.filters is not None:
+            try:
+                data = self._filter_response_data(data, end)
+            except Exception:
+                self._filter_failed()
+                return
+            if self.finished:
+                return
         self.bytes_sent += len(data)
         self.response_done = end
         self.downstream.send_data(self, data, end)
@@ -292,8 +361,14 @@ class Stream(StreamInfo):
     def respond_trailers(self, trailers: Headers) -> None:
         filters = self.filters
         if filters is not None:
-            for i in range(len(filters) - 1, -1, -1):
-                filters[i].on_response_trailers(trailers, self)
+            try:
+                for i in range(len(filters) - 1, -1, -1):
+                    filters[i].on_response_trailers(trailers, self)
+            except Exception:
+                self._filter_failed()
+                return
+            if self.finished:
+                return
         self.response_trailers = trailers
         self.response_done = True
         self.downstream.send_trailers(self, trailers)
@@ -336,7 +411,10 @@ class Stream(StreamInfo):
             self._task = None
         if self.filters is not None:
             for http_filter in self.filters:
-                http_filter.on_complete(self)
+                try:
+                    http_filter.on_complete(self)
+                except Exception:
+                    self.manager.bug(self, "the end of an HTTP filter")
         self.downstream.completed(self)
 
     # -- for filters -----------------------------------------------------------------------------
