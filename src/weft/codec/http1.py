@@ -288,6 +288,8 @@ def parse_request(data: bytes, start: int, options: Http1Options, searched: int 
             _check_first_byte(data, start)
         newline = data.find(b"\n", look_from)
         if newline >= 0 and data.find(b"\n", start, newline) < 0:
+            if data.find(b"\r", start, newline - 1) >= 0:
+                raise PeerError(CODEC_ERROR, "a lone CR in the request line")
             words = data[start:newline].split()
             if len(words) < 3:
                 return _request_line_only(words, newline + 1, options)
@@ -297,7 +299,11 @@ def parse_request(data: bytes, start: int, options: Http1Options, searched: int 
         return None
     if end - start > options.max_head:
         raise _too_large("headers_too_large")
-    return _request(_head_lines(data, start, end), start, end, options)
+    lines = _head_lines(data, start, end)
+    words = lines[0].split()
+    if len(words) < 3 and b"\r" not in lines[0]:
+        return _request_line_only(words, data.find(b"\n", start) + 1, options)
+    return _request(lines, start, end, options)
 
 
 def _request(lines: list[bytes], start: int, end: int, options: Http1Options) -> RequestHead:
