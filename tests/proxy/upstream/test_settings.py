@@ -5,7 +5,7 @@ import pytest
 from weft.proxy.address import Address
 from weft.proxy.upstream.bind import BindSettings, KeepaliveSettings, SocketOptionSettings
 from weft.proxy.upstream.discovery import ClusterType, DnsSettings, Family
-from weft.proxy.upstream.http_options import HttpSettings, Underscores
+from weft.proxy.upstream.http_options import HttpSettings
 from weft.proxy.upstream.limits import RetryBudget, Thresholds
 from weft.proxy.upstream.policy import Algorithm, PolicySettings
 
@@ -106,7 +106,7 @@ def test_names_in_stats(kit, fields, name, prefix):
                 common_http_protocol_options={
                     "idle_timeout": "1.5s",
                     "max_connection_duration": "9s",
-                    "max_stream_duration": "3s",
+                    "max_stream_duration": "0s",
                     "max_headers_count": 50,
                     "max_response_headers_kb": 90,
                     "max_requests_per_connection": 3,
@@ -116,24 +116,17 @@ def test_names_in_stats(kit, fields, name, prefix):
             HttpSettings(
                 idle_timeout=1.5,
                 max_connection_duration=9.0,
-                max_stream_duration=3.0,
                 max_headers_count=50,
                 max_response_headers_kb=90,
                 max_requests_per_connection=3,
-                underscores=Underscores.DROP,
                 enable_trailers=True,
                 allow_chunked_length=True,
             ),
             id="all-of-it",
         ),
         pytest.param(
-            http(explicit_http_config=http1(header_key_format={"proper_case_words": {}})),
-            HttpSettings(proper_case=True),
-            id="proper-case",
-        ),
-        pytest.param(
-            http(use_downstream_protocol_config=http1(send_fully_qualified_url=True)),
-            HttpSettings(send_fully_qualified_url=True),
+            http(use_downstream_protocol_config=http1(enable_trailers=True)),
+            HttpSettings(enable_trailers=True),
             id="as-downstream",
         ),
         pytest.param(
@@ -484,6 +477,24 @@ IP = {"source_address": {"address": "127.0.0.1", "port_value": 0}}
             id="http2-explicit",
         ),
         pytest.param([], http(auto_config={}), "not supported yet: auto_config", id="auto"),
+        pytest.param(
+            [],
+            http(explicit_http_config=http1(), common_http_protocol_options={"max_stream_duration": "3s"}),
+            "not supported yet: max_stream_duration of a cluster",
+            id="max-stream-duration",
+        ),
+        pytest.param(
+            [],
+            http(explicit_http_config=http1(header_key_format={"proper_case_words": {}})),
+            "not supported yet: proper_case_words",
+            id="proper-case",
+        ),
+        pytest.param(
+            [],
+            http(use_downstream_protocol_config=http1(send_fully_qualified_url=True)),
+            "not supported yet: send_fully_qualified_url",
+            id="qualified-url",
+        ),
         pytest.param(
             [],
             {

@@ -1,23 +1,16 @@
 """HTTP towards a cluster: protocol, limits and times of its connections.
 
 Today's place is ``typed_extension_protocol_options``; the older fields of the cluster message say
-the same things and count where that is missing.
+the same things and count where that is missing.  ``headers_with_underscores_action`` and
+``override_stream_error_on_invalid_http_message`` are about clients: towards an upstream Envoy gives
+them no effect either.
 """
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
 from weft.api.problems import Where
 from weft.api.values import optional_seconds, wrapped
-
-
-class Underscores(Enum):
-    """What becomes of header names with an underscore."""
-
-    ALLOW = 0
-    REJECT = 1
-    DROP = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,21 +19,13 @@ class HttpSettings:
     """Seconds without a request after which a connection is closed; 0 for never."""
     max_connection_duration: float = 0.0
     """Seconds; 0 for no limit."""
-    max_stream_duration: float = 0.0
-    """Seconds one request may take at most; 0 for no limit."""
     max_headers_count: int = 100
     """Of a response."""
     max_response_headers_kb: int = 60
     max_requests_per_connection: int = 0
     """0 for no limit."""
-    underscores: Underscores = Underscores.ALLOW
-    proper_case: bool = False
-    """``X-Request-Id`` in place of ``x-request-id`` on the wire."""
     enable_trailers: bool = False
     allow_chunked_length: bool = False
-    send_fully_qualified_url: bool = False
-    """``GET http://host/path`` as towards a proxy."""
-    override_stream_error: bool = False
 
 
 DEFAULT: Final = HttpSettings()
@@ -113,6 +98,10 @@ def _from_options(message: Any, cluster: Any, where: Where) -> HttpSettings:
 
 def _build(common: Any, http1: Any, cluster: Any, where: Where, place: Where | None = None) -> HttpSettings:
     """``where`` is the parent of the common options, ``place`` of the HTTP/1 ones."""
+    if optional_seconds(common, "max_stream_duration"):
+        at = where.field("common_http_protocol_options").field("max_stream_duration")
+        at.problem("not supported yet: max_stream_duration of a cluster; routes and listeners have one")
+    _check_http1(http1, (place or where).field("http_protocol_options"))
     requests: int = wrapped(common, "max_requests_per_connection", -1)
     if requests < 0:
         requests = wrapped(cluster, "max_requests_per_connection", 0)
@@ -124,22 +113,18 @@ def _build(common: Any, http1: Any, cluster: Any, where: Where, place: Where | N
     settings = HttpSettings(
         idle_timeout=DEFAULT.idle_timeout if idle is None else idle,
         max_connection_duration=optional_seconds(common, "max_connection_duration") or 0.0,
-        max_stream_duration=optional_seconds(common, "max_stream_duration") or 0.0,
         max_headers_count=wrapped(common, "max_headers_count", DEFAULT.max_headers_count),
         max_response_headers_kb=wrapped(common, "max_response_headers_kb", DEFAULT.max_response_headers_kb),
         max_requests_per_connection=requests,
-        underscores=Underscores(common.headers_with_underscores_action),
-        proper_case=_proper_case(http1, (place or where).field("http_protocol_options")),
         enable_trailers=http1.enable_trailers,
         allow_chunked_length=http1.allow_chunked_length,
-        send_fully_qualified_url=http1.send_fully_qualified_url,
-        override_stream_error=wrapped(http1, "override_stream_error_on_invalid_http_message", False),
     )
     return settings if settings != DEFAULT else DEFAULT
 
 
-def _proper_case(http1: Any, where: Where) -> bool:
+def _check_http1(http1: Any, where: Where) -> None:
     which = http1.header_key_format.WhichOneof("header_format")
-    if which == "stateful_formatter":
-        where.field("header_key_format").field(which).problem("not supported yet: stateful_formatter")
-    return bool(which == "proper_case_words")
+    if which is not None:
+        where.field("header_key_format").field(which).problem(f"not supported yet: {which}")
+    if http1.send_fully_qualified_url:
+        where.field("send_fully_qualified_url").problem("not supported yet: send_fully_qualified_url")
