@@ -1,44 +1,25 @@
-"""The loop's time, the wall's, and dates."""
+import asyncio
 
-from email.utils import formatdate
-
-import pytest
-
-from weft.proxy.clock import Clock, http_date
+from weft.proxy.clock import Clock
 
 
-class Loop:
-    def __init__(self):
-        self.at = 0.0
-
-    def time(self):
-        return self.at
-
-
-@pytest.mark.parametrize("second", [0, 1, 86399, 951782400, 1709164800, 1763683199, 4102444799])
-def test_dates_are_those_of_the_standard_library(second):
-    assert http_date(second) == formatdate(second, usegmt=True).encode()
-
-
-def test_current_is_what_now_said_last():
-    loop = Loop()
-    clock = Clock(loop, wall=lambda: 0.0)
-    loop.at = 5.0
-    assert clock.current == 0.0
-    assert (clock.now(), clock.current) == (5.0, 5.0)
+async def test_the_loop_s_time_and_the_wall(loop):
+    clock = Clock(loop, wall=loop.wall)
+    begin = clock.now()
+    assert begin == loop.time() == clock.current
+    assert clock.date(begin) == b"Thu, 01 Jan 2026 00:00:00 GMT"
+    assert clock.date(begin) is clock.date(begin + 0.5)
+    await asyncio.sleep(61.5)
+    assert clock.current == begin
+    assert clock.now() == clock.current == begin + 61.5
+    assert clock.wall(clock.current) == loop.wall()
+    assert clock.date(clock.current) == b"Thu, 01 Jan 2026 00:01:01 GMT"
 
 
-def test_the_wall_is_looked_at_once_a_second():
-    loop, wall = Loop(), [1000.0]
-    clock = Clock(loop, wall=lambda: wall[0])
-    wall[0] = 2000.0
-    assert clock.wall(0.5) == 1000.5
-    loop.at = 2.0
-    assert clock.wall(2.0) == 2000.0
-
-
-def test_a_date_is_made_once_a_second():
-    clock = Clock(Loop(), wall=lambda: 0.0)
-    first = clock.date(0.2)
-    assert clock.date(0.9) is first
-    assert clock.date(1.0) != first
+async def test_a_wall_clock_that_is_set_is_followed_within_a_second(loop):
+    ahead = 0.0
+    clock = Clock(loop, wall=lambda: loop.wall() + ahead)
+    before = clock.wall(clock.now())
+    ahead = 3600.0
+    await asyncio.sleep(1.5)
+    assert clock.wall(clock.now()) == before + 1.5 + 3600

@@ -218,10 +218,10 @@ class Headers:
         return self.find_all(_name(name))
 
     def add(self, name: str | bytes, value: str | bytes) -> None:
-        self.append(Field(_name(name), _value(value)))
+        self.append(Field(_token(name), _value(value)))
 
     def set(self, name: str | bytes, value: str | bytes) -> None:
-        self.put(Field(_name(name), _value(value)))
+        self.put(Field(_token(name), _value(value)))
 
     def remove(self, name: str | bytes) -> bool:
         return self.drop(_name(name))
@@ -236,7 +236,7 @@ class Headers:
         return value
 
     def __setitem__(self, name: str | bytes, value: str | bytes) -> None:
-        self.put(Field(_name(name), _value(value)))
+        self.put(Field(_token(name), _value(value)))
 
     def __delitem__(self, name: str | bytes) -> None:
         self.drop(_name(name))
@@ -265,6 +265,16 @@ class Headers:
 
 def _name(name: str | bytes) -> bytes:
     return (name.encode("latin-1") if isinstance(name, str) else name).lower()
+
+
+def _token(name: str | bytes) -> bytes:
+    raw = _name(name)
+    if not raw or raw.translate(None, _TOKEN):
+        raise ValueError(f"not the name of a header (RFC 9110 5.1): {raw!r}")
+    return raw
+
+
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def _value(value: str | bytes) -> bytes:
