@@ -51,9 +51,13 @@ class Running:
         text = path.read_text()
         for port, upstream in zip(run_py.PORTS, upstreams, strict=True):
             text = text.replace(str(port), str(upstream.server_address[1]))
-        text = re.sub(r"port_value: (100[1-9]\d|99\d\d)\b", "port_value: 0", text)
+        text = re.sub(r"port_value: (10000|100[1-9]\d|99\d\d)\b", "port_value: 0", text)
         text = text.replace("/tmp/", f"{directory}/")
-        (directory / path.name).write_text(text)
+        config = yaml.safe_load(text)
+        for listener in config["static_resources"]["listeners"]:
+            # Asked for any port, the kernel may give one that another proxy shares (SO_REUSEPORT).
+            listener["enable_reuse_port"] = False
+        (directory / path.name).write_text(yaml.safe_dump(config))
         admin = directory / "admin"
         with open(directory / "log", "wb") as log, open(directory / "out", "wb") as out:
             flags = [

@@ -69,6 +69,8 @@ def bootstrap(suite: dict[str, Any]) -> dict[str, Any]:
                 http = {**parts["hcm"], "stat_prefix": name, **content}
                 filters = [*filters, {"name": "http", "typed_config": http}]
             listener.setdefault("filter_chains", [{"filters": filters}])
+            # Asked for any port, the kernel may give one that another proxy shares (SO_REUSEPORT).
+            listener.setdefault("enable_reuse_port", False)
             listeners.append(listener)
     resources = {"listeners": listeners, "clusters": suite["clusters"]}
     return {

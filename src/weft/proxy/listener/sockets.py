@@ -75,10 +75,14 @@ def _listening(settings: ListenerSettings, item: ListenAddress, port: int) -> so
         raise BindError(settings, item, error, what) from error
     try:
         what = "set the options of"
-        _prebind(settings, item, sock)
+        _prebind(settings, item, sock, port)
         _set(sock, item, settings, PREBIND)
         what = "bind"
         _bind(item, sock, port)
+        if settings.reuse_port and item.address.is_ip and not port:
+            # Not before: asked for any port, the kernel may give one that another proxy of this user
+            # shares already, and the two would take each other's connections.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         what = "set the options of"
         _set(sock, item, settings, BOUND)
         if settings.tcp_fast_open is not None and item.address.is_ip:
@@ -93,12 +97,12 @@ def _listening(settings: ListenerSettings, item: ListenAddress, port: int) -> so
     return sock
 
 
-def _prebind(settings: ListenerSettings, item: ListenAddress, sock: socket.socket) -> None:
+def _prebind(settings: ListenerSettings, item: ListenAddress, sock: socket.socket, port: int) -> None:
     if not item.address.is_ip:
         return
     v6 = item.address.is_v6
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if settings.reuse_port:
+    if settings.reuse_port and port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if v6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if item.ipv4_compat else 1)
