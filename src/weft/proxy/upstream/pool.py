@@ -170,7 +170,7 @@ class Http1Pool:
         self.cluster.stats.upstream_rq_per_cx.record(connection.requests)
         self.forget(connection)
         self.connections.discard(connection)
-        if self.pending and not self.connecting and (
+        if self.connecting < len(self.pending) and (
             not self.connections or self.cluster.can_connect(self.host, self.priority)
         ):
             self._connect()
