@@ -127,6 +127,7 @@ def test_never_raises_and_never_changes_the_query(pieces, normal, merge, escaped
 
 
 @given(PIECES)
+@example([b"\x00"])
 def test_the_canonical_spelling_is_final(pieces):
     once = normalize(b"/" + b"".join(pieces))
     if once is None:

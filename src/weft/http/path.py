@@ -101,7 +101,7 @@ def normalize(path: bytes) -> bytes | None:
     if b";" in bare:
         # Some servers read "..;x" as ".."; a policy that does not could be led past (and so does Envoy).
         bare = _DOTS_WITH_PARAMETERS.sub(rb"\1", bare)
-    if b"%00" in bare:
+    if b"%00" in bare or b"\0" in bare:
         return None
     if not bare.isascii():
         try:
