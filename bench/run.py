@@ -61,9 +61,7 @@ def config(http: int, tcp: int, upstream: int, iperf: int, clusters: int = 0) ->
         return {
             "name": name,
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-            "filter_chains": [
-                {"filters": [{"name": f"envoy.filters.network.{kind}", "typed_config": body}]}
-            ],
+            "filter_chains": [{"filters": [{"name": f"envoy.filters.network.{kind}", "typed_config": body}]}],
         }
 
     package = "type.googleapis.com/envoy.extensions.filters"
@@ -171,6 +169,18 @@ class Proxy:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
+    def cpu(self) -> float:
+        """Seconds of processor time that this proxy's processes have used."""
+        assert self.process is not None
+        ticks = 0
+        for pid in [self.process.pid, *children(self.process.pid)]:
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def resident(self) -> int:
         """Bytes that this proxy's processes hold: proportional set size, shared pages counted once."""
         assert self.process is not None
@@ -207,13 +217,30 @@ class Figure:
         ratios = [w / e for w, e in zip(self.weft, self.envoy, strict=True) if e]
         middle = statistics.median(ratios)
         return (
-            f"| {self.name} | {statistics.median(self.weft):,.1f} | {statistics.median(self.envoy):,.1f} | {self.unit} "
+            f"| {self.name} | {shown(self.weft)} | {shown(self.envoy)} | {self.unit} "
             f"| **{middle:.2f}** | {min(ratios):.2f} .. {max(ratios):.2f} | {self.aim} |"
         )
 
 
-def wrk(url: str, seconds: int, *, connections: int = 32, headers: list[str] | None = None) -> dict[str, float]:
-    command = ["taskset", "-c", LOAD_CPUS, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]
+def shown(values: list[float]) -> str:
+    middle = statistics.median(values)
+    return f"{middle:,.2f}" if middle < 10 else f"{middle:,.0f}"
+
+
+def wrk(
+    url: str, seconds: int, *, connections: int = 32, headers: list[str] | None = None
+) -> dict[str, float]:
+    command = [
+        "taskset",
+        "-c",
+        LOAD_CPUS,
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--latency",
+        url,
+    ]
     for header in headers or []:
         command += ["-H", header]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -254,6 +281,7 @@ FIGURES = [
     Figure("new connections", True, ">= 1", "conn/s"),
     Figure("1 MB bodies", True, ">= 1", "req/s"),
     Figure("TCP throughput", True, ">= 1", "Gbit/s"),
+    Figure("TCP, processor time of the proxy", False, "<= 1", "s/GB"),
     Figure("memory idle", False, "<= 1", "MB"),
     Figure("memory, 1000 clusters", False, "<= 1", "MB"),
     Figure("time to ready", False, "<= 1", "ms"),
@@ -261,7 +289,9 @@ FIGURES = [
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weft", required=True, help="the weft command to measure")
     parser.add_argument("--envoy", required=True, help="the envoy command to measure against")
     parser.add_argument("--rounds", type=int, default=5)
@@ -274,7 +304,10 @@ def main() -> int:
             missing.append(path)
     if missing:
         print("cannot measure, missing: " + ", ".join(missing), file=sys.stderr)
-        print("on Debian: apt-get install nginx-light wrk iperf3; `make bench` installs the rest", file=sys.stderr)
+        print(
+            "on Debian: apt-get install nginx-light wrk iperf3; `make bench` installs the rest",
+            file=sys.stderr,
+        )
         return 2
     with tempfile.TemporaryDirectory(prefix="weft-bench-") as name:
         measure(Path(name), arguments)
@@ -293,7 +326,9 @@ def measure(dir: Path, arguments: argparse.Namespace) -> None:
         )
     )
     servers = [
-        subprocess.Popen(["taskset", "-c", LOAD_CPUS, "nginx", "-c", str(dir / "nginx.conf"), "-e", str(dir / "nginx.err")]),
+        subprocess.Popen(
+            ["taskset", "-c", LOAD_CPUS, "nginx", "-c", str(dir / "nginx.conf"), "-e", str(dir / "nginx.err")]
+        ),
         subprocess.Popen(
             ["taskset", "-c", LOAD_CPUS, "iperf3", "-s", "-B", "127.0.0.1", "-p", str(iperf_port)],
             stdout=subprocess.DEVNULL,
@@ -311,13 +346,17 @@ def measure(dir: Path, arguments: argparse.Namespace) -> None:
             server.send_signal(signal.SIGTERM)
             server.wait()
     print(machine())
-    print("\n| figure | Weft | Envoy | unit | ratio Weft / Envoy (median) | range | aim |\n|---|---|---|---|---|---|---|")
+    print(
+        "\n| figure | Weft | Envoy | unit | ratio Weft / Envoy (median) | range | aim |\n|---|---|---|---|---|---|---|"
+    )
     for figure in FIGURES:
         if figure.weft and figure.envoy:
             print(figure.row())
 
 
-def one_round(name: str, command: list[str], dir: Path, upstream: int, iperf_port: int, arguments: argparse.Namespace) -> None:
+def one_round(
+    name: str, command: list[str], dir: Path, upstream: int, iperf_port: int, arguments: argparse.Namespace
+) -> None:
     only, seconds = arguments.only, arguments.seconds
 
     def note(index: int, value: float) -> None:
@@ -326,10 +365,10 @@ def one_round(name: str, command: list[str], dir: Path, upstream: int, iperf_por
     with Proxy(name, command, dir, 0, upstream, iperf_port) as proxy:
         base = f"http://127.0.0.1:{proxy.http}"
         if only in ("", "ready"):
-            note(10, proxy.to_ready * 1000)
+            note(11, proxy.to_ready * 1000)
         if only in ("", "memory"):
             time.sleep(0.5)
-            note(8, proxy.resident() / 1e6)
+            note(9, proxy.resident() / 1e6)
         if only in ("", "http"):
             wrk(f"{base}/", 1)
             result = wrk(f"{base}/", seconds)
@@ -344,11 +383,14 @@ def one_round(name: str, command: list[str], dir: Path, upstream: int, iperf_por
         if only in ("", "bodies"):
             note(6, wrk(f"{base}/1m", seconds, connections=8)["rate"])
         if only in ("", "tcp"):
-            note(7, iperf(proxy.tcp, seconds))
+            before = proxy.cpu()
+            rate = iperf(proxy.tcp, seconds)
+            note(7, rate)
+            note(8, (proxy.cpu() - before) / (rate * seconds / 8) if rate else 0.0)
     if only in ("", "memory"):
         with Proxy(name, command, dir, 1000, upstream, iperf_port) as proxy:
             time.sleep(0.5)
-            note(9, proxy.resident() / 1e6)
+            note(10, proxy.resident() / 1e6)
 
 
 def machine() -> str:
