@@ -192,6 +192,11 @@ def _not_yet(message: Any, where: Where) -> None:
         ("max_connection_duration_jitter",),
         where.field("common_http_protocol_options"),
     )
+    largest = wrapped(message.http2_protocol_options, "max_header_field_size_kb", 0)
+    if largest > wrapped(message, "max_request_headers_kb", 60):
+        where.field("http2_protocol_options").field("max_header_field_size_kb").problem(
+            "max_header_field_size_kb must not exceed max_request_headers_kb"
+        )
     for name in _NOT_YET:
         descriptor = message.DESCRIPTOR.fields_by_name[name]
         if len(getattr(message, name)) if descriptor.is_repeated else message.HasField(name):
