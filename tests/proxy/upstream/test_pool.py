@@ -298,6 +298,16 @@ async def test_all_who_waited_gave_up(worlds):
     await finish(world)
 
 
+async def test_a_connection_under_way_is_enough_for_one(worlds):
+    world = await worlds()
+    world.ask().give_up()
+    world.ask()
+    assert world.stat("cx_total") == 1
+    world.ask()
+    assert world.stat("cx_total") == 2
+    await finish(world)
+
+
 async def test_who_gives_up_under_way_costs_the_connection(worlds):
     world = await worlds(**thresholds(max_connections=1))
     await world.asks(2)
