@@ -120,6 +120,8 @@ class LocalReply:
         if stream.head.headers.mask & CONTENT_TYPE and _is_grpc(stream):
             self._grpc(stream, response, body)
             return
+        if response.status == 204:
+            body = b""  # RFC 9110 8.6: it has neither body nor length
         if body:
             headers.put(Field(b"content-length", b"%d" % len(body)))
             if not headers.mask & CONTENT_TYPE:
