@@ -55,6 +55,18 @@ def test_an_address_that_is_taken(start):
         assert f"cannot bind '127.0.0.1:{port}': Address already in use" in proxy.log
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_admin_address_that_is_taken(start, workers):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = json.loads(bootstrap(listener()))
+        config["admin"]["address"]["socket_address"]["port_value"] = port
+        proxy = start(json.dumps(config), "--concurrency", workers)
+
+        assert proxy.wait() == 1
+        assert f"admin: cannot bind '127.0.0.1:{port}': Address already in use" in proxy.log
+
+
 def test_a_killed_worker_costs_only_its_connections(start):
     proxy = start(bootstrap(listener()), "--concurrency", "2").ready()
     clients = [proxy.client() for _ in range(24)]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import os
 import resource
 import signal
 import sys
@@ -99,7 +100,14 @@ async def _start_admin(server: Server) -> "Admin | None":
         access_logs=tuple(open_access_logs(settings.access_logs, server.context)),
         store=server.stats,
     )
-    address = await admin.start(settings.address, mode=settings.mode, address_path=server.options.admin_address_path)
+    path = server.options.admin_address_path
+    try:
+        address = await admin.start(settings.address, mode=settings.mode, address_path=path)
+    except OSError as error:
+        if path and str(error.filename or "").startswith(path):
+            raise StartError(f"--admin-address-path: cannot write '{path}': {error.strerror}") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StartError(f"admin: cannot bind '{settings.address.text}': {reason}") from error
     logging.logger("admin").info("admin address: %s", address.text)
     return admin
 
