@@ -404,7 +404,7 @@ async def test_a_client_that_stops_reading_is_not_waited_for(world, loop, how):
 
 async def test_a_slow_client_may_read_its_last_answer_to_the_end(world, loop):
     """``delayed_close_timeout`` is for clients that take nothing, not for slow ones."""
-    loop.network.link = Link(capacity=1000)
+    loop.network.link = Link(capacity=1000, latency=0.01)
     routes = [
         {
             "match": {"prefix": "/direct"},
@@ -466,13 +466,14 @@ async def test_an_upgrade_becomes_a_tunnel(world):
     assert w.stat("downstream_cx_upgrades_total") == 1
 
 
+@pytest.mark.parametrize("length", [b"", b"content-length: 0\r\n", b"content-length: 00\r\n"])
 @pytest.mark.parametrize("cut", [0, 1, 5])
-async def test_early_data_waits_until_the_upgrade_is_granted(world, cut):
+async def test_early_data_waits_until_the_upgrade_is_granted(world, cut, length):
     """S11: it never reaches a host that has not agreed, for it would be read as a request there."""
     early = b"GET /smuggled HTTP/1.1\r\n\r\n"
     async with world(hcm=UPGRADES) as w:
         client = await w.client()
-        client.send(UPGRADE + early[:cut])
+        client.send(UPGRADE[:-2] + length + b"\r\n" + early[:cut])
         peer, _ = await w.request()
         client.send(early[cut:])
         await peer.quiet(1)
@@ -517,7 +518,9 @@ async def test_early_data_is_bounded(world, loop):
 async def test_early_data_behind_a_body(world):
     async with world(hcm=UPGRADES) as w:
         client = await w.client()
-        client.send(UPGRADE.replace(b"\r\n\r\n", b"\r\ncontent-length: 4\r\n\r\n") + b"body")
+        client.send(UPGRADE.replace(b"\r\n\r\n", b"\r\ncontent-length: 4\r\n\r\n"))
+        await w.rest()
+        client.send(b"body")
         peer, request = await w.request()
         assert request.body == b"body"
         client.send(b"early")

@@ -82,6 +82,8 @@ class UpstreamConnection(RequestWriter):
         self._request_chunked: bool = False
         self._head_request: bool = False
         self._upgrade: bool = False
+        self._declared: bool = False
+        """The upgrade request has a body of its own."""
         self._early: list[bytes] = []
         """Sent by the client before the upgrade was granted: waits, for it may never be."""
         self._early_size: int = 0
@@ -215,7 +217,10 @@ class UpstreamConnection(RequestWriter):
         out = b"".join(parts)
         self.wire_sent = 0
         self.header_sent = len(out) - len(request.method) - len(request.path) - 14
-        if data and upgrade and not self._declared(headers):
+        if upgrade:
+            length = headers.find(b"content-length") if headers.mask & CONTENT_LENGTH else None
+            self._declared = length is not None and length.strip(b"0") != b""
+        if data and upgrade and not self._declared:
             self._early.append(data)
             self._early_size = len(data)
             data = b""
@@ -233,12 +238,8 @@ class UpstreamConnection(RequestWriter):
         if end:
             self._request_over()
 
-    def _declared(self, headers: Headers) -> bool:
-        """The upgrade request has a body of its own."""
-        return headers.mask & CONTENT_LENGTH != 0 and headers.find(b"content-length") not in (None, b"0")
-
     def send_data(self, data: bytes, end: bool) -> None:
-        if self._upgrade and self._state == HEAD and data:
+        if self._upgrade and self._state == HEAD and data and not self._declared:
             self._early.append(data)
             self._early_size += len(data)
             if self._early_size > self.pool.buffer_limit and self.reader is not None:
