@@ -260,7 +260,6 @@ def body(**source):
     ([weighted({"name": "a", "weight": 2**32 - 1}, {"name": "b", "weight": 1})], "exceeds 4294967295"),
     ([weighted({"weight": 1})], "At least one of name or cluster_header need to be specified"),
     ([weighted({"name": "a", "cluster_header": "x", "weight": 1})], "Only one of name or cluster_header can be specified"),
-    ([weighted({"name": "a", "weight": 1}, use_hash_policy=True)], "not supported yet: use_hash_policy"),
     ([route(upgrade_configs=[{"upgrade_type": "a"}, {"upgrade_type": "A"}])], "Duplicate upgrade A"),
     ([route(upgrade_configs=[{"upgrade_type": "a", "connect_config": {}}])], "Non-CONNECT upgrade type a has ConnectConfig"),
     ([route(upgrade_configs=[{"upgrade_type": "CONNECT", "connect_config": {}}])], "not supported yet: terminating CONNECT"),

@@ -7,7 +7,7 @@ from weft.proxy.upstream.bind import BindSettings, KeepaliveSettings, SocketOpti
 from weft.proxy.upstream.discovery import ClusterType, DnsSettings, Family
 from weft.proxy.upstream.http_options import HttpSettings
 from weft.proxy.upstream.limits import RetryBudget, Thresholds
-from weft.proxy.upstream.policy import Algorithm, PolicySettings
+from weft.proxy.upstream.policy import Algorithm, HashFunction, PolicySettings
 
 HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 DNS_CLUSTER = "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster"
@@ -39,7 +39,8 @@ def policies(*entries):
 
 
 ROUND_ROBIN = ("rr", "round_robin.v3.RoundRobin", {})
-MAGLEV = ("maglev", "maglev.v3.Maglev", {})
+MAGLEV = ("maglev", "maglev.v3.Maglev", {"table_size": 101})
+SUBSET = ("subset", "subset.v3.Subset", {"subset_selectors": [{"keys": ["a"]}]})
 
 
 def custom(name, **typed):
@@ -174,6 +175,30 @@ def test_the_codec_gets_its_limits(kit):
             id="parameters-of-another-policy",
         ),
         pytest.param(policies(ROUND_ROBIN, MAGLEV), PolicySettings(), id="the-first-of-the-list"),
+        pytest.param(
+            policies(MAGLEV, ROUND_ROBIN),
+            PolicySettings(algorithm=Algorithm.MAGLEV, table_size=101),
+            id="maglev-in-the-list",
+        ),
+        pytest.param(
+            {
+                "lb_policy": "RING_HASH",
+                "ring_hash_lb_config": {"hash_function": "MURMUR_HASH_2", "minimum_ring_size": 7, "maximum_ring_size": 9},
+                "common_lb_config": {
+                    "locality_weighted_lb_config": {},
+                    "consistent_hashing_lb_config": {"hash_balance_factor": 120},
+                },
+            },
+            PolicySettings(
+                algorithm=Algorithm.RING_HASH,
+                hash_function=HashFunction.MURMUR_HASH_2,
+                minimum_ring_size=7,
+                maximum_ring_size=9,
+                hash_balance_factor=120,
+                locality_weighted=True,
+            ),
+            id="ring-hash",
+        ),
         pytest.param(
             {"lb_policy": "RING_HASH", **policies(ROUND_ROBIN)},
             PolicySettings(),
@@ -444,8 +469,28 @@ IP = {"source_address": {"address": "127.0.0.1", "port_value": 0}}
         pytest.param(
             [], custom("envoy.clusters.aggregate"), "cluster type 'envoy.clusters.aggregate'", id="aggregate"
         ),
-        pytest.param([], {"lb_policy": "MAGLEV"}, "not supported yet: lb_policy MAGLEV", id="maglev"),
-        pytest.param([], policies(MAGLEV, ROUND_ROBIN), "load balancing policy 'maglev'", id="maglev-first"),
+        pytest.param([], policies(SUBSET, ROUND_ROBIN), "load balancing policy 'subset'", id="subset-first"),
+        pytest.param(
+            [],
+            {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 100}},
+            "The table size of maglev must be prime number",
+            id="maglev-not-prime",
+        ),
+        pytest.param(
+            [],
+            {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 10, "maximum_ring_size": 9}},
+            "ring hash: minimum_ring_size (10) > maximum_ring_size (9)",
+            id="ring-sizes",
+        ),
+        pytest.param(
+            [],
+            {
+                "lb_policy": "MAGLEV",
+                "common_lb_config": {"consistent_hashing_lb_config": {"use_hostname_for_hashing": True}},
+            },
+            "Cannot use hostname for consistent hashing loadbalancing for cluster of type: STATIC",
+            id="hostnames-of-static-hosts",
+        ),
         pytest.param([], {"round_robin_lb_config": {"slow_start_config": {}}}, "slow start", id="slow-start"),
         pytest.param(
             [], {"lb_subset_config": {"subset_selectors": [{"keys": ["a"]}]}}, "subset balancing", id="subset"

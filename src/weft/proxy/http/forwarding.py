@@ -307,7 +307,7 @@ class Forwarding:
         if route is not None and isinstance(route.action, Forward):
             allowed = route.action.upgrades.get(kind, allowed)
             stream.cluster_name = route.action.choose(
-                stream.head, stream.random, self.manager.runtime
+                stream.head, stream.random, self.manager.runtime, stream
             ).cluster
         if not allowed:
             self.manager.stats.downstream_rq_ws_on_non_ws_route += 1

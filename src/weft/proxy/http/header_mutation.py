@@ -114,7 +114,7 @@ class HeaderMutationFilter(HttpFilter):
         target = None
         request = stream.request
         if isinstance(action, Forward) and request is not None:
-            target = action.choose(request, stream.random, stream.manager.runtime)
+            target = action.choose(request, stream.random, stream.manager.runtime, stream)
         found: list[Mutations] = route.every_setting(self.name, target)
         if not self._settings.most_specific_wins:
             found.reverse()

@@ -102,7 +102,7 @@ class Router:
             stream.close_after = True
             stream.reply(403, b"", 0, "upgrade_failed")
             return
-        target = action.choose(request, stream.random, manager.runtime)
+        target = action.choose(request, stream.random, manager.runtime, stream)
         cluster = context.clusters.get(target.cluster)
         if cluster is None:
             manager.stats.no_cluster += 1
@@ -137,7 +137,7 @@ class Router:
                     headers.put(expected)
                 else:
                     headers.append(expected)
-        host = cluster.pick(stream)
+        host = cluster.pick(stream, action.hash_policy)
         stream.original_path = request.path
         route = stream.route
         assert route is not None
@@ -338,6 +338,9 @@ class Attempt(ResponseReader):
                 headers.put(elapsed)
             else:
                 headers.append(elapsed)
+        if stream.set_cookies is not None:
+            for made in stream.set_cookies:
+                headers.append(made)
         rules = self.target_response_headers
         if rules is not None:
             rules.apply(headers, stream, manager.clock)

@@ -431,7 +431,7 @@ class Stream(StreamInfo):
             return _NO_SETTINGS
         action = route.action
         if isinstance(action, Forward):
-            target = action.choose(self.head, self.random, self.manager.runtime)
+            target = action.choose(self.head, self.random, self.manager.runtime, self)
             if target.filter_settings is not None:
                 return target.filter_settings
         settings: dict[str, Any] = route.filter_settings

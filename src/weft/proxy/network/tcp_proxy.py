@@ -165,7 +165,7 @@ class TcpSession:
             cluster.stats.upstream_cx_overflow += 1
             self._give_up(flags.UPSTREAM_OVERFLOW, RESOURCE_LIMIT)
             return
-        host = cluster.pick(info)
+        host = cluster.pick(info, self.proxy.settings.hash_policy)
         if host is None:
             self._give_up(flags.NO_HEALTHY_UPSTREAM, NO_HEALTHY_UPSTREAM)
             return

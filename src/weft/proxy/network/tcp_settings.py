@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from weft.api.problems import Where
 from weft.api.values import optional_seconds, seconds, wrapped
+from weft.proxy.route.hash_policy import HashPolicy, connection_hash_policy
 
 if TYPE_CHECKING:
     from weft.proxy.observe.access_log import AccessLogSettings
@@ -45,6 +46,8 @@ class TcpProxySettings:
     log_on_connected: bool = False
     connect_on_data: bool = False
     """Choose a host only when the client has sent something."""
+    hash_policy: HashPolicy | None = None
+    """For balancers that hash: what of the connection says to which host it belongs."""
     most_early: int = 0
     """Bytes read before the upstream connection stands; 0: as few as possible."""
 
@@ -56,8 +59,8 @@ def tcp_proxy_settings(message: Any, where: Where) -> TcpProxySettings:
     ):
         if message.HasField(field):
             where.field(field).problem(f"not supported yet: {what}")
-    # metadata_match and hash_policy only ever speak to subset and hashing load balancers, which a
-    # cluster cannot have yet; proxy_protocol_tlvs only to an upstream PROXY protocol socket, likewise.
+    # metadata_match only ever speaks to subset load balancers, which a cluster cannot have yet;
+    # proxy_protocol_tlvs only to an upstream PROXY protocol socket, likewise.
     # downstream_idle_timeout and upstream_idle_timeout have no effect in Envoy either.
     clusters: tuple[tuple[str, int], ...]
     if message.WhichOneof("cluster_specifier") == "weighted_clusters":
@@ -87,6 +90,7 @@ def tcp_proxy_settings(message: Any, where: Where) -> TcpProxySettings:
         log_on_connected=log_on_connected,
         # A connection without TLS has its handshake behind it.
         connect_on_data=mode == ON_DOWNSTREAM_DATA,
+        hash_policy=connection_hash_policy(message.hash_policy),
         most_early=wrapped(message, "max_early_data_bytes", 0),
     )
 

@@ -106,10 +106,7 @@ class _FilterState(Operator):
         self._length = length
 
     def _object(self, info: StreamInfo) -> Any:
-        state = info.filter_state
-        found = None if state is None else state.get(self._key)
-        if found is None and info.connection.filter_state is not None:
-            found = info.connection.filter_state.get(self._key)
+        found = info.state(self._key)
         if self._style == _FIELD:
             found = found.get(self._field) if isinstance(found, dict) else None
             return found if isinstance(found, str | int) else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mypy_extensions import mypyc_attr
 
-from weft.http.headers import Headers
+from weft.http.headers import Field, Headers
 from weft.http.message import Request, Response
 from weft.proxy.address import NOWHERE, Address
 
@@ -132,5 +132,16 @@ class StreamInfo:
         self.dynamic_metadata: dict[str, Any] | None = None
         """Namespace -> plain value."""
         self.filter_state: dict[str, Any] | None = None
+        self.set_cookies: list[Field] | None = None
+        """``set-cookie`` fields for the response: cookies that a hash policy made."""
         self.access_log_type: str = ""
         """Envoy's AccessLogType such as ``DownstreamEnd``."""
+
+    def state(self, key: str) -> Any:
+        """The filter state object ``key`` of the stream, else of its connection; None for none."""
+        found: Any = None
+        if self.filter_state is not None:
+            found = self.filter_state.get(key)
+        if found is None and self.connection.filter_state is not None:
+            found = self.connection.filter_state.get(key)
+        return found

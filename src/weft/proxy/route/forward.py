@@ -12,6 +12,7 @@ from weft.http.message import Request
 from weft.proxy.clock import Clock
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.route.filter_settings import FilterSettings, filter_settings
+from weft.proxy.route.hash_policy import NO_HASH, HashPolicy, hash_policy
 from weft.proxy.route.header_rules import HeaderRules, chain, header_edits
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.metadata import plain_metadata
@@ -73,7 +74,7 @@ class Target:
 class Clusters:
     """How the cluster is chosen: one, one named by a header, or one of several by weight."""
 
-    __slots__ = ("by_runtime", "random_header", "single", "targets", "total")
+    __slots__ = ("by_runtime", "hash_policy", "random_header", "single", "targets", "total")
 
     def __init__(self, targets: tuple[Target, ...], *, random_header: bytes = b"") -> None:
         self.targets: tuple[Target, ...] = targets
@@ -84,11 +85,19 @@ class Clusters:
         self.random_header: bytes = random_header
         """A request header whose number takes the place of the stream's random number."""
         self.by_runtime: bool = any(bool(target.runtime_key) for target in targets)
+        self.hash_policy: HashPolicy | None = None
+        """The route's, where its hash takes the place of the random number (``use_hash_policy``)."""
 
-    def choose(self, request: Request, random_value: int, runtime: Runtime | None) -> Target:
+    def choose(
+        self, request: Request, info: StreamInfo | None, random_value: int, runtime: Runtime | None
+    ) -> Target:
         targets = self.targets
         chosen = targets[0]
         if len(targets) > 1:
+            if self.hash_policy is not None and info is not None:
+                value = self.hash_policy.hash(request, info, False)
+                if value != NO_HASH:
+                    random_value = value
             if self.random_header:
                 values = request.header_all(self.random_header)
                 # More than one value would let two proxies disagree; Envoy takes it for none.
@@ -153,6 +162,8 @@ class Forward:
         self.retry: RetrySettings | None = None
         self.upgrades: dict[bytes, bool] = {}
         """Upgrade type, lower-case, to whether it is allowed here."""
+        self.hash_policy: HashPolicy | None = None
+        """For balancers that hash: what of the request says to which host it belongs."""
         self.metadata_match: dict[str, Any] | None = None
         """Wanted of hosts, for clusters with subsets."""
 
@@ -161,10 +172,16 @@ class Forward:
         """Whether the route changes timeouts of the stream itself."""
         return self.idle_timeout is not None or self.max_stream_duration is not None
 
-    def choose(self, request: Request, random_value: int, runtime: Runtime | None = None) -> Target:
-        """The cluster, by the stream's stable random number."""
+    def choose(
+        self,
+        request: Request,
+        random_value: int,
+        runtime: Runtime | None = None,
+        info: StreamInfo | None = None,
+    ) -> Target:
+        """The cluster, by the stream's stable random number; the same whenever it is asked."""
         single = self._single
-        return single if single is not None else self.clusters.choose(request, random_value, runtime)
+        return single if single is not None else self.clusters.choose(request, info, random_value, runtime)
 
     def rewrite(
         self,
@@ -216,7 +233,7 @@ _KNOWN: Final = frozenset(
         "rate_limits", "include_vh_rate_limits", "hash_policy", "cors", "early_data_policy",
     )
 )  # fmt: skip
-_WEIGHTED: Final = frozenset(("clusters", "total_weight", "runtime_key_prefix", "header_name"))
+_WEIGHTED: Final = frozenset(("clusters", "total_weight", "runtime_key_prefix", "header_name", "use_hash_policy"))
 _NOT_FOUND: Final = (503, 404, 500)
 
 
@@ -252,6 +269,9 @@ def forward(
     if action.grpc_timeout_max is None and message.HasField("max_grpc_timeout"):
         action.grpc_timeout_max = optional_seconds(message, "max_grpc_timeout")
         action.grpc_timeout_offset = optional_seconds(message, "grpc_timeout_offset") or 0.0
+    action.hash_policy = hash_policy(message.hash_policy, where.field("hash_policy"))
+    if wrapped(message.weighted_clusters, "use_hash_policy", False):
+        action.clusters.hash_policy = action.hash_policy
     action.priority = message.priority
     action.cluster_not_found_status = _NOT_FOUND[message.cluster_not_found_response_code]
     action.retry = default_retry
@@ -292,15 +312,6 @@ def _check(message: Any, where: Where) -> None:
         where.problem("Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy")
     place = where.field("request_mirror_policies")
     check_mirrors(message.request_mirror_policies, place)
-    place = where.field("hash_policy")
-    for i, policy in enumerate(message.hash_policy):
-        if policy.header.HasField("regex_rewrite"):
-            # Only its pattern is checked: no balancer asks for hashes yet.
-            from weft.proxy.regex import compile_substitution
-
-            compile_substitution(
-                policy.header.regex_rewrite, place.item(i).field("header").field("regex_rewrite")
-            )
 
 
 def check_mirrors(policies: Any, where: Where) -> None:

@@ -12,6 +12,7 @@ from random import Random
 from typing import Final
 
 from weft.proxy.runtime import Runtime
+from weft.proxy.upstream import hashing
 from weft.proxy.upstream.edf import Cycle, Schedule, order
 from weft.proxy.upstream.host import EXCLUDED, Host, HostSet, Locality
 from weft.proxy.upstream.policy import Algorithm, PolicySettings
@@ -170,6 +171,34 @@ class Balancer:
         self._degraded: list[Picker] = []
         self._all: list[Picker] = []
         self._rotations: dict[tuple[int, str, Locality | None], Rotation] = {}
+        self._sets: list[HostSet] = []
+        self._tables: list[hashing.Table | None] = []
+        """By priority, of policies that hash; None until the first request needs it."""
+        self.ring_stats = hashing.RingStats()
+        self.maglev_stats = hashing.MaglevStats()
+
+    def pick_for(self, hash: int) -> Host | None:
+        """For policies that hash: the host of a 64-bit hash; one by chance for a negative one."""
+        if hash < 0:
+            hash = self._random.getrandbits(64)
+        if not self._tables:
+            return None
+        load = self._load
+        priority, _ = load.choose(hash)
+        panic = load.panic[priority]
+        if panic:
+            self._stats.lb_healthy_panic += 1
+        table = self._tables[priority]
+        if table is None:
+            hosts = self._sets[priority]
+            table = hashing.table_of(
+                hashing.shares(hosts, hosts.hosts if panic else hosts.healthy, self.policy.locality_weighted),
+                self.policy,
+                self.ring_stats,
+                self.maglev_stats,
+            )
+            self._tables[priority] = table
+        return table.choose(hash, 0)
 
     def pick(self) -> Host | None:
         only = self._only
@@ -196,6 +225,12 @@ class Balancer:
         load = load_of(sets, threshold, by_weight) if sets else Load((100,), (0,), (threshold > 0,))
         kept: dict[tuple[int, str, Locality | None], Rotation] = {}
         old, self._rotations = self._rotations, kept
+        self._load = load
+        self._only = None
+        if self.policy.hashes:
+            self._sets = sets
+            self._tables = [None] * len(sets)
+            return
         if not sets:
             self._healthy = self._degraded = self._all = [Nobody([])]
         else:
@@ -206,8 +241,6 @@ class Balancer:
                 self._source(i, "degraded", hosts, hosts.degraded, old) for i, hosts in enumerate(sets)
             ]
             self._all = [self._picker((i, "all", None), hosts.hosts, old) for i, hosts in enumerate(sets)]
-        self._load = load
-        self._only = None
         for priority, share in enumerate(load.healthy):
             if share == 100 and not load.panic[priority]:
                 self._only = self._healthy[priority]

@@ -10,13 +10,16 @@ from typing import Any, Final
 
 from weft.proxy.address import Address
 from weft.proxy.context import WorkerContext
+from weft.proxy.observe.stats import StatGroup
 from weft.proxy.observe.stream_info import StreamInfo
+from weft.proxy.route.hash_policy import NO_HASH, HashPolicy
 from weft.proxy.upstream.balancer import Balancer
 from weft.proxy.upstream.discovery import ClusterType
 from weft.proxy.upstream.dns import Name, Resolver
 from weft.proxy.upstream.endpoints import EndpointSettings, LocalitySettings
 from weft.proxy.upstream.host import Host, HostSet, Locality
 from weft.proxy.upstream.limits import Limits, SharedRows
+from weft.proxy.upstream.policy import Algorithm
 from weft.proxy.upstream.settings import ClusterSettings
 from weft.proxy.upstream.stats import ClusterStats
 
@@ -58,15 +61,34 @@ class Cluster:
         self._holding: bool = False
         """Hosts of the settings before stay until every name of the new ones was asked once."""
         self._balancer = Balancer(settings.policy, self.stats, context.random, runtime)
+        self.hashes: bool = settings.policy.hashes
         self._find_hosts()
+
+    def balancer_stats(self) -> list[tuple[str, StatGroup]]:
+        """What the balancer shows besides the cluster's own stats: (name below its prefix, group)."""
+        algorithm = self.settings.policy.algorithm
+        if algorithm is Algorithm.RING_HASH:
+            return [("ring_hash_lb.", self._balancer.ring_stats)]
+        if algorithm is Algorithm.MAGLEV:
+            return [("maglev_lb.", self._balancer.maglev_stats)]
+        return []
 
     @property
     def metadata(self) -> dict[str, Any]:
         return self.settings.metadata
 
-    def pick(self, info: StreamInfo | None = None) -> Host | None:
-        """The host of one request or connection; None (counted) when there is none."""
-        host = self._balancer.pick()
+    def pick(self, info: StreamInfo | None = None, hash_policy: HashPolicy | None = None) -> Host | None:
+        """The host of one request or connection; None (counted) when there is none.
+
+        ``hash_policy`` is what the route says; only a balancer that hashes looks at it.
+        """
+        if self.hashes:
+            own = self.settings.policy.hash_policy
+            policy = hash_policy if own is None else own
+            value = NO_HASH if policy is None or info is None else policy.hash(info.request, info)
+            host = self._balancer.pick_for(value)
+        else:
+            host = self._balancer.pick()
         if host is None:
             self.stats.upstream_cx_none_healthy += 1
         return host
@@ -85,6 +107,7 @@ class Cluster:
             self._balancer = Balancer(
                 settings.policy, self.stats, self._context.random, self._context.runtime
             )
+            self.hashes = settings.policy.hashes
         if (settings.http, settings.bind, settings.keepalive, settings.per_connection_buffer_limit) != (
             old.http,
             old.bind,

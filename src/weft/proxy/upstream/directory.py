@@ -20,6 +20,7 @@ from weft.proxy.upstream.cluster import Cluster
 from weft.proxy.upstream.dns import Resolver, SystemResolver
 from weft.proxy.upstream.host import DEGRADED, UNHEALTHY, Host
 from weft.proxy.upstream.limits import PRIORITIES, Limits, LimitStats, RemainingStats, SharedRows, Thresholds
+from weft.proxy.upstream.policy import PolicySettings
 from weft.proxy.upstream.settings import ClusterSettings
 from weft.proxy.upstream.stats import ClusterStats
 
@@ -154,10 +155,9 @@ class Clusters:
         else:
             self.stats.cluster_modified += 1
         if running is not None:
-            prefix = running.settings.stat_prefix
-            track = _tracks(running.settings)
+            before = _registered_by(running.settings)
             running.update(settings)
-            if settings.stat_prefix != prefix or _tracks(settings) != track:
+            if _registered_by(settings) != before:
                 self._forget(running)
                 self._register(running)
         elif settings.type.resolves and self._context is not None:
@@ -200,7 +200,9 @@ class Clusters:
         assert context is not None
         groups: list[tuple[str, StatGroup]] = [(cluster.settings.stat_prefix, cluster.stats)]
         if context.index == 0:
-            groups.extend(_limit_groups(cluster.settings.stat_prefix, cluster.limits))
+            prefix = cluster.settings.stat_prefix
+            groups.extend(_limit_groups(prefix, cluster.limits))
+            groups.extend((prefix + name, group) for name, group in cluster.balancer_stats())
         for prefix, group in groups:
             context.stats.register(prefix, group)
         self._groups[cluster.name] = groups
@@ -280,6 +282,11 @@ def _idle_hosts(settings: ClusterSettings) -> Iterator[Host]:
             host = Host(endpoint.address, endpoint.hostname, group.priority, group.locality)
             host.assign(endpoint.weight, endpoint.metadata, endpoint.health)
             yield host
+
+
+def _registered_by(settings: ClusterSettings) -> tuple[str, tuple[bool, bool], PolicySettings]:
+    """What decides which groups of stats a cluster has, and how they are named."""
+    return settings.stat_prefix, _tracks(settings), settings.policy
 
 
 def _tracks(settings: ClusterSettings) -> tuple[bool, bool]:

@@ -4,18 +4,29 @@ Both ways of asking lead here: ``lb_policy`` with its configuration fields, and
 ``load_balancing_policy``, a list of extensions of which the first known one counts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final
 
 from weft.api.problems import Where
 from weft.api.values import wrapped
+from weft.proxy.route.hash_policy import HashPolicy, hash_policy
 
 
 class Algorithm(Enum):
     ROUND_ROBIN = "round_robin"
     LEAST_REQUEST = "least_request"
     RANDOM = "random"
+    RING_HASH = "ring_hash"
+    MAGLEV = "maglev"
+
+
+_HASHING: Final = (Algorithm.RING_HASH, Algorithm.MAGLEV)
+
+
+class HashFunction(Enum):
+    XX_HASH = "xx_hash"
+    MURMUR_HASH_2 = "murmur_hash_2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,23 @@ class PolicySettings:
     """Percent of healthy hosts below which all hosts are used; 0 switches that off."""
     fail_on_panic: bool = False
     """In panic answer with no host, in place of any host."""
+    minimum_ring_size: int = 1024
+    """Ring hash: places on the ring, at least (fewer only if ``maximum_ring_size`` says so)."""
+    maximum_ring_size: int = 8 * 1024 * 1024
+    hash_function: HashFunction = HashFunction.XX_HASH
+    table_size: int = 65537
+    """Maglev: a prime."""
+    use_hostname: bool = False
+    """Hosts stand in the table by their names in place of their addresses."""
+    hash_balance_factor: int = 0
+    """Percent of its fair share of requests under way that a host may have; 0 for any."""
+    hash_policy: HashPolicy | None = field(default=None, compare=False)
+    """What to hash, in place of what routes say.  Equal if ``hash_policy_bytes`` are."""
+    hash_policy_bytes: bytes = b""
+
+    @property
+    def hashes(self) -> bool:
+        return self.algorithm in _HASHING
 
 
 ROUND_ROBIN: Final = PolicySettings()
@@ -43,6 +71,8 @@ _ALGORITHMS: Final = {
     _POLICIES + "round_robin.v3.RoundRobin": Algorithm.ROUND_ROBIN,
     _POLICIES + "least_request.v3.LeastRequest": Algorithm.LEAST_REQUEST,
     _POLICIES + "random.v3.Random": Algorithm.RANDOM,
+    _POLICIES + "ring_hash.v3.RingHash": Algorithm.RING_HASH,
+    _POLICIES + "maglev.v3.Maglev": Algorithm.MAGLEV,
 }
 _KNOWN_TO_ENVOY: Final = frozenset(
     _POLICIES + name
@@ -51,12 +81,10 @@ _KNOWN_TO_ENVOY: Final = frozenset(
         "cluster_provided.v3.ClusterProvided",
         "dynamic_modules.v3.DynamicModulesLoadBalancerConfig",
         "load_aware_locality.v3.LoadAwareLocality",
-        "maglev.v3.Maglev",
         "override_host.v3.OverrideHost",
         "peak_ewma.v3.PeakEwma",
         "pick_first.v3.PickFirst",
         "random_subsetting.v3.RandomSubsetting",
-        "ring_hash.v3.RingHash",
         "subset.v3.Subset",
         "wrr_locality.v3.WrrLocality",
     )
@@ -91,6 +119,18 @@ def policy_settings(cluster: Any, where: Where, *, provided: bool = False) -> Po
         settings = _least_request(cluster.least_request_lb_config, where.field("least_request_lb_config"))
     elif name == "RANDOM":
         settings = PolicySettings(algorithm=Algorithm.RANDOM)
+    elif name == "RING_HASH":
+        settings = _consistent(
+            _ring(cluster.ring_hash_lb_config, 1, where.field("ring_hash_lb_config")),
+            cluster.common_lb_config,
+            where.field("common_lb_config"),
+        )
+    elif name == "MAGLEV":
+        settings = _consistent(
+            _maglev(cluster.maglev_lb_config, where.field("maglev_lb_config")),
+            cluster.common_lb_config,
+            where.field("common_lb_config"),
+        )
     elif name == "CLUSTER_PROVIDED":
         if not provided:
             place.problem("cluster provided LB specified but this type of cluster does not provide one")
@@ -133,6 +173,10 @@ def _from_list(message: Any, where: Where) -> PolicySettings:
             return ROUND_ROBIN
         if algorithm is Algorithm.LEAST_REQUEST:
             settings = _least_request(inner, place)
+        elif algorithm in _HASHING:
+            made = _ring(inner, 2, place) if algorithm is Algorithm.RING_HASH else _maglev(inner, place)
+            weighted = inner.HasField("locality_weighted_lb_config")
+            return replace(_consistent(made, inner, place), locality_weighted=weighted)
         else:
             settings = PolicySettings(algorithm=algorithm)
             if algorithm is Algorithm.ROUND_ROBIN:
@@ -158,6 +202,61 @@ def _least_request(message: Any, where: Where) -> PolicySettings:
         bias=bias,
         bias_key=key,
     )
+
+
+def _ring(message: Any, murmur: int, where: Where) -> PolicySettings:
+    """From either ring hash message; ``murmur`` is the number of MURMUR_HASH_2 in its enum."""
+    settings = PolicySettings(
+        algorithm=Algorithm.RING_HASH,
+        minimum_ring_size=wrapped(message, "minimum_ring_size", 1024),
+        maximum_ring_size=wrapped(message, "maximum_ring_size", 8 * 1024 * 1024),
+        hash_function=HashFunction.MURMUR_HASH_2 if message.hash_function == murmur else HashFunction.XX_HASH,
+    )
+    least, most = settings.minimum_ring_size, settings.maximum_ring_size
+    if least > most:
+        where.problem(f"ring hash: minimum_ring_size ({least}) > maximum_ring_size ({most})")
+    return settings
+
+
+def _maglev(message: Any, where: Where) -> PolicySettings:
+    size = wrapped(message, "table_size", 65537)
+    if not _is_prime(size):
+        where.field("table_size").problem("The table size of maglev must be prime number")
+    return PolicySettings(algorithm=Algorithm.MAGLEV, table_size=size)
+
+
+def _is_prime(number: int) -> bool:
+    """For the few million that a table may have."""
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+def _consistent(settings: PolicySettings, message: Any, where: Where) -> PolicySettings:
+    """``consistent_hashing_lb_config``, and the fields that said the same before it."""
+    fields = message.DESCRIPTOR.fields_by_name
+    if "use_hostname_for_hashing" in fields:
+        settings = replace(
+            settings,
+            use_hostname=message.use_hostname_for_hashing,
+            hash_balance_factor=wrapped(message, "hash_balance_factor", 0),
+        )
+    if not message.HasField("consistent_hashing_lb_config"):
+        return settings
+    config = message.consistent_hashing_lb_config
+    settings = replace(
+        settings,
+        use_hostname=config.use_hostname_for_hashing,
+        hash_balance_factor=wrapped(config, "hash_balance_factor", 0),
+    )
+    if "hash_policy" in config.DESCRIPTOR.fields_by_name and config.hash_policy:
+        place = where.field("consistent_hashing_lb_config").field("hash_policy")
+        settings = replace(
+            settings,
+            hash_policy=hash_policy(config.hash_policy, place),
+            hash_policy_bytes=b"\0".join(
+                policy.SerializeToString(deterministic=True) for policy in config.hash_policy
+            ),
+        )
+    return settings
 
 
 def _no_slow_start(message: Any, where: Where) -> None:

@@ -116,6 +116,11 @@ def cluster_settings(message: Any, where: Where) -> ClusterSettings:
         endpoints = assignment(message.load_assignment, where.field("load_assignment"))
     if found is not None:
         _check_addresses(type, message.load_assignment, where.field("load_assignment"))
+    if message.common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing:
+        if found is not None and type is not ClusterType.STRICT_DNS:
+            where.field("common_lb_config").field("consistent_hashing_lb_config").problem(
+                f"Cannot use hostname for consistent hashing loadbalancing for cluster of type: {type.name}"
+            )
     _unsupported(message, where)
     return ClusterSettings(
         name=message.name,
