@@ -27,21 +27,18 @@ class StoppedLoop:
         return 0.0
 
 
-class Manager:
-    runtime = Runtime()
-
-
 class FakeStream(StreamInfo):
     """As much of a stream as a filter sees."""
 
     def __init__(self, request):
         super().__init__(ConnectionInfo(1, 0.0, NOWHERE, NOWHERE), 0.0)
         self.request = request
-        self.random = 0
-        self.manager = Manager()
 
     def filter_table(self):
-        return self.route.filter_settings
+        return {} if self.route is None else self.route.filter_settings
+
+    def every_setting(self, name):
+        return self.route.every_setting(name, self.route.action.choose(self.request, 0, Runtime(), self))
 
 
 CLOCK = Clock(StoppedLoop(), wall=lambda: 0.0)

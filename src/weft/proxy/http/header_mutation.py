@@ -31,7 +31,6 @@ from weft.proxy.route.header_rules import (
     header_edit,
 )
 from weft.proxy.route.supported import items, only
-from weft.proxy.route.table import Forward
 
 if TYPE_CHECKING:
     from weft.proxy.http.stream import Stream
@@ -107,15 +106,9 @@ class HeaderMutationFilter(HttpFilter):
         return places
 
     def _of_route(self, stream: "Stream") -> list[Mutations]:
-        route = stream.route
-        if route is None or self.name not in stream.filter_table():
+        if self.name not in stream.filter_table():
             return []
-        action = route.action
-        target = None
-        request = stream.request
-        if isinstance(action, Forward) and request is not None:
-            target = action.choose(request, stream.random, stream.manager.runtime, stream)
-        found: list[Mutations] = route.every_setting(self.name, target)
+        found: list[Mutations] = stream.every_setting(self.name)
         if not self._settings.most_specific_wins:
             found.reverse()
         return found

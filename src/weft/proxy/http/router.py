@@ -70,7 +70,7 @@ class Router:
     def start(self, stream: Stream, data: bytes, end: bool) -> None:
         manager = self.manager
         manager.stats.rq_total += 1
-        route = stream.route
+        route = stream.current_route() if stream.route_cleared else stream.route
         if route is None:
             manager.stats.no_route += 1
             stream.reply(404, b"", flags.NO_ROUTE_FOUND, "route_not_found")

@@ -25,6 +25,7 @@ from weft.proxy.route.forward import Forward
 if TYPE_CHECKING:
     from weft.proxy.http.connection_manager import ConnectionManager
     from weft.proxy.http.router import Attempt
+    from weft.proxy.route.table import Route, RouteTable
 
 
 _NO_SETTINGS: Final[dict[str, Any]] = {}
@@ -100,6 +101,10 @@ class Stream(StreamInfo):
         """The same; never None here, unlike in the record of a TCP connection."""
         self.random: int = manager.random.getrandbits(63)
         """Drawn once, so that a choice made twice is made the same."""
+        self.route_table: RouteTable = manager.route_table
+        """For life, whatever table the manager has meanwhile."""
+        self.route_cleared: bool = False
+        """``route`` is to be found again by whoever needs it (:meth:`current_route`)."""
         self.attempt: Attempt | None = None
         self.filters: list[HttpFilter] | None = None
         self.request_done: bool = False
@@ -131,7 +136,17 @@ class Stream(StreamInfo):
     def begin(self, data: bytes, end: bool) -> None:
         """The head is admitted (see ``forwarding.admit``): route it, filter it, send it on."""
         manager = self.manager
-        route = manager.route_table.find(self.head, self, self.random, manager.runtime)
+        self._find_route()
+        if self.upgrade and not manager.forwarding.may_upgrade(self):
+            return
+        if manager.filter_chain.plain:
+            manager.router.start(self, data, end)
+            return
+        self.filters = manager.filter_chain.create(self)
+        self._filter_request(0, data, end)
+
+    def _find_route(self) -> None:
+        route = self.route_table.find(self.head, self, self.random, self.manager.runtime)
         self.route = route
         if route is not None:
             virtual_host = route.virtual_host
@@ -141,13 +156,6 @@ class Stream(StreamInfo):
             action = route.action
             if isinstance(action, Forward) and action.has_stream_times:
                 self._route_times(action)
-        if self.upgrade and not manager.forwarding.may_upgrade(self):
-            return
-        if manager.filter_chain.plain:
-            manager.router.start(self, data, end)
-            return
-        self.filters = manager.filter_chain.create(self)
-        self._filter_request(0, data, end)
 
     def _route_times(self, action: Forward) -> None:
         """What the route says of the stream's own timeouts."""
@@ -426,7 +434,7 @@ class Stream(StreamInfo):
 
     def filter_table(self) -> dict[str, Any]:
         """All of ``typed_per_filter_config`` that holds for this stream, by filter name."""
-        route = self.route
+        route = self.current_route()
         if route is None:
             return _NO_SETTINGS
         action = route.action
@@ -437,8 +445,30 @@ class Stream(StreamInfo):
         settings: dict[str, Any] = route.filter_settings
         return settings
 
+    def current_route(self) -> "Route | None":
+        """The route, found again first when a filter has cleared it; None for none."""
+        if self.route_cleared:
+            self.route_cleared = False
+            self._find_route()
+        return self.route
+
     def clear_route(self) -> None:
-        """A filter changed what routes look at: find the route again, in the same table."""
-        manager = self.manager
-        self.route = manager.route_table.find(self.head, self, self.random, manager.runtime)
-        self.virtual_host = self.route.virtual_host if self.route is not None else None
+        """A filter changed what routes look at: whoever asks next finds the route again.
+
+        However many filters clear it, it is found once; nobody asking, not at all.
+        """
+        self.route = None
+        self.virtual_host = None
+        self.virtual_cluster = ""
+        self.route_cleared = True
+
+    def every_setting(self, name: str) -> list[Any]:
+        """What table, virtual host, route and weighted cluster say to the filter ``name``, in that order."""
+        route = self.current_route()
+        if route is None:
+            return []
+        action = route.action
+        target = None
+        if isinstance(action, Forward):
+            target = action.choose(self.head, self.random, self.manager.runtime, self)
+        return route.every_setting(name, target)
