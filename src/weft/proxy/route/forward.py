@@ -16,6 +16,7 @@ from weft.proxy.route.hash_policy import NO_HASH, HashPolicy, hash_policy
 from weft.proxy.route.header_rules import HeaderRules, chain, header_edits
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.metadata import plain_metadata
+from weft.proxy.route.rate_limit import RateLimits, rate_limits
 from weft.proxy.route.retry import RetrySettings, retry_settings
 from weft.proxy.route.rewrite import (
     HostRewrite,
@@ -164,6 +165,8 @@ class Forward:
         """Upgrade type, lower-case, to whether it is allowed here."""
         self.hash_policy: HashPolicy | None = None
         """For balancers that hash: what of the request says to which host it belongs."""
+        self.rate_limits: RateLimits = ()
+        """For rate limit filters; those of the virtual host come with them where they hold too."""
         self.metadata_match: dict[str, Any] | None = None
         """Wanted of hosts, for clusters with subsets."""
 
@@ -243,12 +246,13 @@ def forward(
     name: str,
     outer_filters: tuple[FilterSettings, ...],
     default_retry: RetrySettings | None,
+    host_limits: RateLimits,
     where: Where,
 ) -> Forward:
     """From an ``envoy.config.route.v3.RouteAction``.
 
     ``name`` is the route table's, ``outer_filters`` the per-filter settings around the action (most
-    specific first), ``default_retry`` the virtual host's policy.
+    specific first), ``default_retry`` and ``host_limits`` the virtual host's.
     """
     _check(message, where)
     action = Forward(_clusters(message, name, outer_filters, where))
@@ -272,6 +276,9 @@ def forward(
     action.hash_policy = hash_policy(message.hash_policy, where.field("hash_policy"))
     if wrapped(message.weighted_clusters, "use_hash_policy", False):
         action.clusters.hash_policy = action.hash_policy
+    action.rate_limits = rate_limits(message.rate_limits, where.field("rate_limits"))
+    if not action.rate_limits or wrapped(message, "include_vh_rate_limits", False):
+        action.rate_limits += host_limits
     action.priority = message.priority
     action.cluster_not_found_status = _NOT_FOUND[message.cluster_not_found_response_code]
     action.retry = default_retry

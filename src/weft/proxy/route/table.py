@@ -23,6 +23,7 @@ from weft.proxy.route.header_rules import HeaderEdits, HeaderRules, chain, heade
 from weft.proxy.route.match import PREFIX, PathMatch, RouteMatch, route_match
 from weft.proxy.route.metadata import plain_metadata
 from weft.proxy.route.path_index import PathIndex
+from weft.proxy.route.rate_limit import RateLimits, rate_limits
 from weft.proxy.route.respond import (
     DEFAULT_BODY_LIMIT,
     DIRECT,
@@ -294,6 +295,7 @@ class _Scope:
         self.host_edits: tuple[HeaderEdits | None, HeaderEdits | None] = (None, None)
         self.host_filters: FilterSettings = {}
         self.retry: RetrySettings | None = None
+        self.limits: RateLimits = ()
 
     def rules(self, side: int, own: HeaderEdits | None) -> HeaderRules | None:
         """A route's own, the virtual host's and the table's; the last one wins."""
@@ -365,6 +367,7 @@ def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> Virt
     scope.retry = None
     if message.HasField("retry_policy"):
         scope.retry = retry_settings(message.retry_policy, where.field("retry_policy"))
+    scope.limits = rate_limits(message.rate_limits, where.field("rate_limits"))
     if message.virtual_clusters:
         host.virtual_clusters = _virtual_clusters(message.virtual_clusters, where.field("virtual_clusters"))
     place = where.field("routes")
@@ -408,7 +411,7 @@ def _action(
     kind = message.WhichOneof("action")
     if kind == "route":
         outer = (own_filters, scope.host_filters, scope.table_filters)
-        return forward(message.route, match, scope.table_name, outer, scope.retry, where.field("route"))
+        return forward(message.route, match, scope.table_name, outer, scope.retry, scope.limits, where.field("route"))
     if kind == "redirect":
         return redirect(message.redirect, match, where.field("redirect"))
     if kind == "direct_response":
