@@ -44,7 +44,24 @@ http {{
 """
 
 
-def config(http: int, tcp: int, upstream: int, iperf: int, clusters: int = 0) -> str:
+WEB = {"match": {"prefix": "/"}, "route": {"cluster": "web"}}
+PLAIN = [{"name": "all", "domains": ["*"], "routes": [WEB]}]
+
+
+def many_hosts(count: int) -> list[dict[str, object]]:
+    """Virtual hosts of one domain and one route each."""
+    return [{"name": f"host-{i}", "domains": [f"host-{i}.example.com"], "routes": [WEB]} for i in range(count)]
+
+
+def many_routes(count: int) -> list[dict[str, object]]:
+    """One virtual host of so many prefixes."""
+    routes = [{"match": {"prefix": f"/api/v1/part-{i}/"}, "route": {"cluster": "web"}} for i in range(count)]
+    return [{"name": "all", "domains": ["*"], "routes": routes}]
+
+
+def config(
+    http: int, tcp: int, upstream: int, iperf: int, clusters: int = 0, hosts: list[dict[str, object]] = PLAIN
+) -> str:
     def cluster(name: str, port: int) -> dict[str, object]:
         address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
         return {
@@ -68,16 +85,7 @@ def config(http: int, tcp: int, upstream: int, iperf: int, clusters: int = 0) ->
     hcm = {
         "@type": f"{package}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",
-        "route_config": {
-            "name": "local",
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "web"}}],
-                }
-            ],
-        },
+        "route_config": {"name": "local", "virtual_hosts": hosts},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -128,9 +136,10 @@ class Proxy:
     name: str
     command: list[str]
     dir: Path
-    clusters: int
     upstream: int
     iperf: int
+    clusters: int = 0
+    hosts: list[dict[str, object]] = field(default_factory=lambda: PLAIN)
     http: int = 0
     tcp: int = 0
     admin: str = ""
@@ -140,7 +149,7 @@ class Proxy:
     def __enter__(self) -> "Proxy":
         self.http, self.tcp = free_port(), free_port()
         path = self.dir / f"{self.name}-{self.http}.json"
-        path.write_text(config(self.http, self.tcp, self.upstream, self.iperf, self.clusters))
+        path.write_text(config(self.http, self.tcp, self.upstream, self.iperf, self.clusters, self.hosts))
         where = self.dir / f"{self.name}-{self.http}.admin"
         extra = ["--use-dynamic-base-id", "--disable-hot-restart"] if self.name == "envoy" else []
         began = time.monotonic()
@@ -272,20 +281,25 @@ def iperf(port: int, seconds: int) -> float:
         return 0.0
 
 
-FIGURES = [
-    Figure("HTTP/1.1 keep-alive, small body", True, ">= 1.2", "req/s"),
-    Figure("... p50", False, "<= 1", "ms"),
-    Figure("... p99", False, "<= 1", "ms"),
-    Figure("10 extra headers each way", True, ">= 1.2", "req/s"),
-    Figure("... p99", False, "<= 1", "ms"),
-    Figure("new connections", True, ">= 1", "conn/s"),
-    Figure("1 MB bodies", True, ">= 1", "req/s"),
-    Figure("TCP throughput", True, ">= 1", "Gbit/s"),
-    Figure("TCP, processor time of the proxy", False, "<= 1", "s/GB"),
-    Figure("memory idle", False, "<= 1", "MB"),
-    Figure("memory, 1000 clusters", False, "<= 1", "MB"),
-    Figure("time to ready", False, "<= 1", "ms"),
-]
+FIGURES = {
+    "rate": Figure("HTTP/1.1 keep-alive, small body", True, ">= 1.2", "req/s"),
+    "rate p50": Figure("... p50", False, "<= 1", "ms"),
+    "rate p99": Figure("... p99", False, "<= 1", "ms"),
+    "headers": Figure("10 extra headers each way", True, ">= 1.2", "req/s"),
+    "headers p99": Figure("... p99", False, "<= 1", "ms"),
+    "connections": Figure("new connections", True, ">= 1", "conn/s"),
+    "bodies": Figure("1 MB bodies", True, ">= 1", "req/s"),
+    "hosts": Figure("10 000 virtual hosts, to the last", True, ">= 1", "req/s"),
+    "hosts ready": Figure("... time to ready", False, "<= 1", "ms"),
+    "hosts memory": Figure("... memory", False, "<= 1", "MB"),
+    "routes": Figure("1 000 prefix routes, to the last", True, ">= 1", "req/s"),
+    "routes ready": Figure("... time to ready", False, "<= 1", "ms"),
+    "tcp": Figure("TCP throughput", True, ">= 1", "Gbit/s"),
+    "tcp cpu": Figure("TCP, processor time of the proxy", False, "<= 1", "s/GB"),
+    "memory": Figure("memory idle", False, "<= 1", "MB"),
+    "memory clusters": Figure("memory, 1000 clusters", False, "<= 1", "MB"),
+    "ready": Figure("time to ready", False, "<= 1", "ms"),
+}
 
 
 def main() -> int:
@@ -296,7 +310,7 @@ def main() -> int:
     parser.add_argument("--envoy", required=True, help="the envoy command to measure against")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of load per figure and round")
-    parser.add_argument("--only", default="", help="http | connections | bodies | tcp | memory | ready")
+    parser.add_argument("--only", default="", help="http | connections | bodies | routes | tcp | memory | ready")
     arguments = parser.parse_args()
     missing = [tool for tool in ("nginx", "wrk", "iperf3", "taskset") if not shutil.which(tool)]
     for path in (arguments.weft, arguments.envoy):
@@ -349,7 +363,7 @@ def measure(dir: Path, arguments: argparse.Namespace) -> None:
     print(
         "\n| figure | Weft | Envoy | unit | ratio Weft / Envoy (median) | range | aim |\n|---|---|---|---|---|---|---|"
     )
-    for figure in FIGURES:
+    for figure in FIGURES.values():
         if figure.weft and figure.envoy:
             print(figure.row())
 
@@ -359,38 +373,48 @@ def one_round(
 ) -> None:
     only, seconds = arguments.only, arguments.seconds
 
-    def note(index: int, value: float) -> None:
-        (FIGURES[index].weft if name == "weft" else FIGURES[index].envoy).append(value)
+    def note(figure: str, value: float) -> None:
+        (FIGURES[figure].weft if name == "weft" else FIGURES[figure].envoy).append(value)
 
-    with Proxy(name, command, dir, 0, upstream, iperf_port) as proxy:
+    with Proxy(name, command, dir, upstream, iperf_port) as proxy:
         base = f"http://127.0.0.1:{proxy.http}"
         if only in ("", "ready"):
-            note(11, proxy.to_ready * 1000)
+            note("ready", proxy.to_ready * 1000)
         if only in ("", "memory"):
             time.sleep(0.5)
-            note(9, proxy.resident() / 1e6)
+            note("memory", proxy.resident() / 1e6)
         if only in ("", "http"):
             wrk(f"{base}/", 1)
             result = wrk(f"{base}/", seconds)
-            note(0, result["rate"])
-            note(1, result["p50"])
-            note(2, result["p99"])
+            note("rate", result["rate"])
+            note("rate p50", result["p50"])
+            note("rate p99", result["p99"])
             result = wrk(f"{base}/headers", seconds, headers=HEADERS)
-            note(3, result["rate"])
-            note(4, result["p99"])
+            note("headers", result["rate"])
+            note("headers p99", result["p99"])
         if only in ("", "connections"):
-            note(5, wrk(f"{base}/", seconds, headers=["Connection: close"])["rate"])
+            note("connections", wrk(f"{base}/", seconds, headers=["Connection: close"])["rate"])
         if only in ("", "bodies"):
-            note(6, wrk(f"{base}/1m", seconds, connections=8)["rate"])
+            note("bodies", wrk(f"{base}/1m", seconds, connections=8)["rate"])
         if only in ("", "tcp"):
             before = proxy.cpu()
             rate = iperf(proxy.tcp, seconds)
-            note(7, rate)
-            note(8, (proxy.cpu() - before) / (rate * seconds / 8) if rate else 0.0)
+            note("tcp", rate)
+            note("tcp cpu", (proxy.cpu() - before) / (rate * seconds / 8) if rate else 0.0)
     if only in ("", "memory"):
-        with Proxy(name, command, dir, 1000, upstream, iperf_port) as proxy:
+        with Proxy(name, command, dir, upstream, iperf_port, clusters=1000) as proxy:
             time.sleep(0.5)
-            note(10, proxy.resident() / 1e6)
+            note("memory clusters", proxy.resident() / 1e6)
+    if only in ("", "routes"):
+        with Proxy(name, command, dir, upstream, iperf_port, hosts=many_hosts(10_000)) as proxy:
+            note("hosts ready", proxy.to_ready * 1000)
+            time.sleep(0.5)
+            note("hosts memory", proxy.resident() / 1e6)
+            last = ["Host: host-9999.example.com"]
+            note("hosts", wrk(f"http://127.0.0.1:{proxy.http}/", seconds, headers=last)["rate"])
+        with Proxy(name, command, dir, upstream, iperf_port, hosts=many_routes(1_000)) as proxy:
+            note("routes ready", proxy.to_ready * 1000)
+            note("routes", wrk(f"http://127.0.0.1:{proxy.http}/api/v1/part-999/x", seconds)["rate"])
 
 
 def machine() -> str:
