@@ -407,7 +407,7 @@ def from_struct(struct: Any, full_name: str, where: Any) -> Any | None:
         place = where
         inner = path_text(path)
         if inner:
-            place = type(where)(f"{where.path}.{inner}" if where.path else inner, where.problems)
+            place = where.field(inner)
         if warning:
             place.warn(text)
         else:

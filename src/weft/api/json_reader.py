@@ -5,8 +5,9 @@ comments, ``NaN`` and leading zeros are not.  Fields that are given twice stay i
 what that means depends on the field.
 """
 
+import json
 import re
-from typing import Final
+from typing import Any, Final
 
 from weft.api.document import BOOL, LIST, MAP, MAX_NESTING, NULL, NUMBER, STRING, DocumentError, Node
 
@@ -35,6 +36,71 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]{4}")
 def parse_json(text: str) -> Node:
     """The one value of ``text``."""
     return _JsonReader(text).read()
+
+
+def quick_json(text: str) -> Node | None:
+    """The same tree without places, by the standard library's reader: several times as fast.
+
+    None for what that reader does not read, or might read otherwise than :func:`parse_json`.
+    """
+    if "\\u" in text:
+        return None
+    try:
+        return _quick_node(_QUICK.decode(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Digits(str):
+    """A number as it stands."""
+
+    __slots__ = ()
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+def _quick_object(pairs: list[tuple[str, Any]]) -> Node:
+    node = Node(MAP, "", 0, 0)
+    node.pairs = [(_quick_key(key), _quick_node(value)) for key, value in pairs]
+    return node
+
+
+_KEYS: Final[dict[str, Node]] = {}
+
+
+def _quick_key(text: str) -> Node:
+    """The same names come again and again, and without a place one is like the other."""
+    node = _KEYS.get(text)
+    if node is None:
+        if len(_KEYS) > 2000:
+            _KEYS.clear()
+        node = _KEYS[text] = Node(STRING, text, 0, 0)
+    return node
+
+
+def _quick_node(value: Any) -> Node:
+    kind = type(value)
+    if kind is str:
+        return Node(STRING, value, 0, 0)
+    if kind is Node:
+        found: Node = value
+        return found
+    if kind is list:
+        node = Node(LIST, "", 0, 0)
+        node.items = [_quick_node(inner) for inner in value]
+        return node
+    if kind is _Digits:
+        return Node(NUMBER, str(value), 0, 0)
+    if kind is bool:
+        return Node(BOOL, "true" if value else "false", 0, 0)
+    return Node(NULL, "null", 0, 0)
+
+
+_QUICK: Final = json.JSONDecoder(
+    object_pairs_hook=_quick_object, parse_int=_Digits, parse_float=_Digits, parse_constant=_no_constant
+)
 
 
 class _JsonReader:

@@ -7,6 +7,7 @@ settings of each part; they go on adding to ``Loaded.problems``, whose places ar
 """
 
 import gc
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from weft.api.convert import MAX_DEPTH, Converter
 from weft.api.document import LIST, MAP, DocumentError, Node
-from weft.api.json_reader import parse_json
+from weft.api.json_reader import parse_json, quick_json
 from weft.api.paths import PART, Path, parent_path, path_text
 from weft.api.problems import ConfigError, Problem, Problems
 from weft.api.schema import find_type, is_map, message_class
@@ -190,7 +191,32 @@ def _convert_all(sources: list[_Source], problems: Problems) -> Any:
     return bootstrap
 
 
+_NAMES_V3: Final = re.compile(r'"@type"\s*:\s*"[^"]*\.v3')
+
+
+def _quickly(source: _Source, message: Any) -> bool:
+    """Fill ``message`` without minding places; false, and nothing filled, when there is anything to tell."""
+    if source.form != "json" or _NAMES_V3.search(source.text) is None:
+        return False
+    root = quick_json(source.text)
+    if root is None or root.kind != MAP:
+        return False
+    told: list[str] = []
+
+    def report(path: Path, node: Node, text: str, warning: bool) -> None:
+        told.append(text)
+
+    converter = Converter(report)
+    converter.fill(message, root, None)
+    if told or converter.deepest > SHALLOW:
+        message.Clear()
+        return False
+    return True
+
+
 def _from_nodes(source: _Source, message: Any, problems: Problems) -> None:
+    if _quickly(source, message):
+        return
     source.root = source.parse(problems)
     assert source.root is not None
 

@@ -68,22 +68,39 @@ class Problems:
         return Where("", self)
 
 
-@dataclass(frozen=True, slots=True)
 class Where:
-    """A place in a configuration, and the list its problems go to."""
+    """A place in a configuration, and the list its problems go to.
 
-    path: str
-    problems: Problems
+    Thousands are made for each one that is asked where it is: a place only knows its last step.
+    """
+
+    __slots__ = ("_outer", "_step", "problems")
+
+    def __init__(self, path: str, problems: Problems, outer: "Where | None" = None) -> None:
+        """``path`` is written below ``outer``, with its dot or bracket."""
+        self._step: str = path
+        self._outer: Where | None = outer
+        self.problems: Problems = problems
+
+    @property
+    def path(self) -> str:
+        steps = []
+        place: Where | None = self
+        while place is not None:
+            steps.append(place._step)
+            place = place._outer
+        steps.reverse()
+        return "".join(steps).removeprefix(".")
 
     def field(self, name: str) -> "Where":
-        return Where(f"{self.path}.{name}" if self.path else name, self.problems)
+        return Where("." + name, self.problems, self)
 
     def item(self, index: int) -> "Where":
-        return Where(f"{self.path}[{index}]", self.problems)
+        return Where(f"[{index}]", self.problems, self)
 
     def key(self, key: str) -> "Where":
         """An entry of a map field."""
-        return Where(f'{self.path}["{key}"]', self.problems)
+        return Where(f'["{key}"]', self.problems, self)
 
     def problem(self, text: str) -> None:
         self.problems.add(self.path, text)

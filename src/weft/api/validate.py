@@ -11,13 +11,16 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from weft.api.constraints import Check, duration_problem, either, size_check, value_check
 from weft.api.paths import Path, path_text
 from weft.api.problems import Problems, Where
 from weft.api.schema import find_type, is_map, message_class, rules
 from weft.api.unpack import TYPED_STRUCTS, bare_name, struct_message
+
+LONGEST_KEPT: Final = 1024
+"""Bytes of a message that is remembered to be right."""
 
 _ONE: Final = 0
 _MANY: Final = 1
@@ -33,12 +36,30 @@ class Checker:
     def __init__(self, problems: Problems, runtime: dict[str, bool] | None = None) -> None:
         self._problems = problems
         self._runtime = runtime or {}
+        self._passed: dict[Rule, set[bytes]] = {}
+        """By type: messages that nothing was found in, serialized.  Large files repeat themselves."""
 
     def check(self, message: Any, path: Path = None) -> None:
         rule = rule_for(message.DESCRIPTOR)
         if rule.special is not None:
             rule.special(self, message, path)
             return
+        if not rule.children:
+            self._check_fields(message, rule, path)
+            return
+        passed = self._passed.setdefault(rule, set())
+        try:
+            data = message.SerializeToString()
+        except EncodeError:
+            data = b""  # nested too deep to be written
+        if data in passed:
+            return
+        found = len(self._problems.items)
+        self._check_fields(message, rule, path)
+        if data and len(data) <= LONGEST_KEPT and len(self._problems.items) == found:
+            passed.add(data)
+
+    def _check_fields(self, message: Any, rule: "Rule", path: Path) -> None:
         for name, check in rule.scalars:
             text = check(getattr(message, name))
             if text is not None:

@@ -9,6 +9,8 @@ reached from :meth:`RouteTable.find`, which is on the path of every request.
 
 from typing import Any, Final
 
+from google.protobuf.message import EncodeError
+
 from weft.api.problems import Where
 from weft.api.values import wrapped
 from weft.http.message import Request
@@ -270,6 +272,8 @@ _VIRTUAL_HOST: Final = frozenset(
         "rate_limits", "cors", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
     )
 )  # fmt: skip
+_PLAIN_HOST: Final = frozenset(("name", "domains", "routes", "require_tls", "metadata"))
+"""Fields of a virtual host that do not change what its routes are compiled to."""
 _ROUTE: Final = frozenset(
     (
         "name", "match", "route", "redirect", "direct_response", "non_forwarding_action", "metadata",
@@ -296,6 +300,11 @@ class _Scope:
         self.host_filters: FilterSettings = {}
         self.retry: RetrySettings | None = None
         self.limits: RateLimits = ()
+        self.plain: bool = False
+        """The virtual host gives its routes nothing to inherit."""
+        self.matches: dict[bytes, RouteMatch] = {}
+        """Large tables repeat themselves: what was compiled without a word, by its message."""
+        self.actions: dict[bytes, Forward] = {}
 
     def rules(self, side: int, own: HeaderEdits | None) -> HeaderRules | None:
         """A route's own, the virtual host's and the table's; the last one wins."""
@@ -368,6 +377,7 @@ def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> Virt
     if message.HasField("retry_policy"):
         scope.retry = retry_settings(message.retry_policy, where.field("retry_policy"))
     scope.limits = rate_limits(message.rate_limits, where.field("rate_limits"))
+    scope.plain = all(field.name in _PLAIN_HOST for field, _ in message.ListFields())
     if message.virtual_clusters:
         host.virtual_clusters = _virtual_clusters(message.virtual_clusters, where.field("virtual_clusters"))
     place = where.field("routes")
@@ -390,7 +400,7 @@ def _virtual_clusters(messages: Any, where: Where) -> tuple[VirtualCluster, ...]
 
 def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Route:
     only(message, _ROUTE, where)
-    match = route_match(message.match, where.field("match"))
+    match = _match(message.match, scope, where.field("match"))
     own_filters = filter_settings(message.typed_per_filter_config, where.field("typed_per_filter_config"))
     route = Route(message.name, host, match, _action(message, match.path, own_filters, scope, where))
     route.stat_prefix = message.stat_prefix
@@ -405,13 +415,48 @@ def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Rout
     return route
 
 
+def _match(message: Any, scope: _Scope, where: Where) -> RouteMatch:
+    key = _serialized(message)
+    match = scope.matches.get(key)
+    if match is None:
+        told = len(where.problems.items)
+        match = route_match(message, where)
+        if key and len(where.problems.items) == told:
+            scope.matches[key] = match
+    return match
+
+
+def _forward(
+    message: Any, match: PathMatch, own_filters: FilterSettings, scope: _Scope, where: Where
+) -> Forward:
+    # A rewrite of what was matched belongs to the match.
+    alone = scope.plain and not own_filters and not message.prefix_rewrite and not message.HasField("path_rewrite_policy")
+    key = _serialized(message) if alone else b""
+    action = scope.actions.get(key)
+    if action is None:
+        told = len(where.problems.items)
+        outer = (own_filters, scope.host_filters, scope.table_filters)
+        action = forward(message, match, scope.table_name, outer, scope.retry, scope.limits, where)
+        if key and len(where.problems.items) == told:
+            scope.actions[key] = action
+    return action
+
+
+def _serialized(message: Any) -> bytes:
+    """What stands for a message; empty for one that protobuf cannot write (nested too deep)."""
+    try:
+        data: bytes = message.SerializeToString()
+    except EncodeError:
+        return b""
+    return data
+
+
 def _action(
     message: Any, match: PathMatch, own_filters: FilterSettings, scope: _Scope, where: Where
 ) -> Action:
     kind = message.WhichOneof("action")
     if kind == "route":
-        outer = (own_filters, scope.host_filters, scope.table_filters)
-        return forward(message.route, match, scope.table_name, outer, scope.retry, scope.limits, where.field("route"))
+        return _forward(message.route, match, own_filters, scope, where.field("route"))
     if kind == "redirect":
         return redirect(message.redirect, match, where.field("redirect"))
     if kind == "direct_response":
