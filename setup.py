@@ -17,6 +17,7 @@ SOURCE = HERE / "src"
 SCHEMA = SOURCE / "weft" / "api" / "schema.bin"
 
 COMPILED = [
+    "weft/api/*.py",
     "weft/http/headers.py",
     "weft/http/joined.py",
     "weft/http/message.py",
@@ -55,6 +56,7 @@ COMPILED = [
 """What every request runs through, compiled together so that calls between modules are direct."""
 
 INTERPRETED = {
+    "weft/api/__init__.py",
     "weft/codec/__init__.py",
     "weft/proxy/http/__init__.py",
     "weft/proxy/route/__init__.py",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import re2
+from mypy_extensions import mypyc_attr
 
 Check = Callable[[Any], str | None]
 
@@ -189,6 +190,7 @@ def _duration(field: Any, bounds: dict[str, Any]) -> Check | None:
     return check
 
 
+@mypyc_attr(native_class=False)
 class _Span(int):
     """Nanoseconds that show themselves as a duration."""
 
@@ -196,7 +198,8 @@ class _Span(int):
         whole, part = divmod(int(self), 1_000_000_000)
         return f"{whole}.{part:09}".rstrip("0").rstrip(".") + "s"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _timestamp(field: Any, bounds: dict[str, Any]) -> Check | None:

@@ -51,10 +51,8 @@ def quick_json(text: str) -> Node | None:
         return None
 
 
-class _Digits(str):
-    """A number as it stands."""
-
-    __slots__ = ()
+def _quick_number(text: str) -> Node:
+    return Node(NUMBER, text, 0, 0)
 
 
 def _no_constant(text: str) -> Any:
@@ -91,15 +89,16 @@ def _quick_node(value: Any) -> Node:
         node = Node(LIST, "", 0, 0)
         node.items = [_quick_node(inner) for inner in value]
         return node
-    if kind is _Digits:
-        return Node(NUMBER, str(value), 0, 0)
     if kind is bool:
         return Node(BOOL, "true" if value else "false", 0, 0)
     return Node(NULL, "null", 0, 0)
 
 
 _QUICK: Final = json.JSONDecoder(
-    object_pairs_hook=_quick_object, parse_int=_Digits, parse_float=_Digits, parse_constant=_no_constant
+    object_pairs_hook=_quick_object,
+    parse_int=_quick_number,
+    parse_float=_quick_number,
+    parse_constant=_no_constant,
 )
 
 
