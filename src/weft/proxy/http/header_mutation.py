@@ -19,31 +19,14 @@ from weft.proxy.clock import Clock
 from weft.proxy.context import WorkerContext
 from weft.proxy.extensions import HttpFilterKind
 from weft.proxy.http.filter import HttpFilter
-from weft.proxy.matchers import StringMatcher, string_matcher
 from weft.proxy.observe.formatter import Format, compile_format
 from weft.proxy.observe.stream_info import StreamInfo
-from weft.proxy.route.header_rules import (
-    ADD_IF_ABSENT,
-    APPEND,
-    OVERWRITE,
-    Edit,
-    append_joined,
-    header_edit,
-)
+from weft.proxy.route.header_mutations import HeaderMutation, header_mutations_of, mutate
+from weft.proxy.route.header_rules import ADD_IF_ABSENT, APPEND, OVERWRITE
 from weft.proxy.route.supported import items, only
 
 if TYPE_CHECKING:
     from weft.proxy.http.stream import Stream
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderMutation:
-    """One edit: exactly one of the three."""
-
-    edit: Edit | None = None
-    removed: bytes = b""
-    """A name, lower-case."""
-    removed_names: StringMatcher | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,39 +95,6 @@ class HeaderMutationFilter(HttpFilter):
         if not self._settings.most_specific_wins:
             found.reverse()
         return found
-
-
-def mutate(
-    headers: Headers,
-    mutations: tuple[HeaderMutation, ...],
-    joined: frozenset[bytes],
-    info: StreamInfo,
-    clock: Clock,
-) -> None:
-    """Carry out the edits one after another: each sees what those before it did."""
-    for mutation in mutations:
-        edit = mutation.edit
-        if edit is None:
-            if mutation.removed_names is not None:
-                matcher = mutation.removed_names
-                headers.fields = [field for field in headers.fields if not matcher.matches(field.name)]
-            else:
-                headers.drop(mutation.removed)
-            continue
-        made = edit.made(info, clock)
-        if made is None:
-            continue
-        if edit.action == APPEND:
-            if edit.name in joined:
-                append_joined(headers, made)
-            else:
-                headers.append(made)
-            continue
-        there = headers.find(edit.name) is not None
-        if (edit.action == ADD_IF_ABSENT and there) or (edit.action == OVERWRITE and not there):
-            continue
-        headers.drop(edit.name)
-        headers.append(made)
 
 
 def mutate_query(
@@ -218,34 +168,12 @@ def route_mutations(message: Any, where: Where) -> Mutations:
     mutations = message.mutations
     only(mutations, _KNOWN, where)
     return Mutations(
-        request=_headers(mutations, "request_mutations", where),
+        request=header_mutations_of(mutations, "request_mutations", where),
         query=_parameters(mutations, where),
-        request_trailers=_headers(mutations, "request_trailers_mutations", where),
-        response=_headers(mutations, "response_mutations", where),
-        response_trailers=_headers(mutations, "response_trailers_mutations", where),
+        request_trailers=header_mutations_of(mutations, "request_trailers_mutations", where),
+        response=header_mutations_of(mutations, "response_mutations", where),
+        response_trailers=header_mutations_of(mutations, "response_trailers_mutations", where),
     )
-
-
-def _headers(message: Any, field: str, where: Where) -> tuple[HeaderMutation, ...]:
-    where = where.field(field)
-    found = []
-    for i, mutation in enumerate(items(message, field)):
-        place = where.item(i)
-        kind = mutation.WhichOneof("action")
-        if kind == "append":
-            edit = header_edit(mutation.append, place.field("append"))
-            if edit is not None:
-                found.append(HeaderMutation(edit))
-        elif kind == "remove":
-            found.append(HeaderMutation(removed=mutation.remove.lower().encode()))
-        elif kind == "remove_on_match":
-            matcher = string_matcher(
-                mutation.remove_on_match.key_matcher, place.field("remove_on_match").field("key_matcher")
-            )
-            found.append(HeaderMutation(removed_names=matcher))
-        else:
-            place.problem("a header mutation needs one of append, remove, remove_on_match")
-    return tuple(found)
 
 
 def _parameters(message: Any, where: Where) -> tuple[ParameterMutation, ...]:
