@@ -72,6 +72,16 @@ ROUTE = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.
             [f"{ROUTE}.weighted_clusters.clusters[1].name: unknown weighted cluster 'zz'"],
             id="unknown-weighted",
         ),
+        pytest.param(
+            web({"cluster": "web", "request_mirror_policies": [{"cluster": "zz"}]}, request_mirror_policies=[{"cluster": "yy"}]),
+            [f"{ROUTE}.request_mirror_policies[0].cluster: unknown shadow cluster 'zz'"],
+            id="unknown-shadow",
+        ),
+        pytest.param(
+            web({"cluster": "web"}, request_mirror_policies=[{"cluster": "web"}, {"cluster": "yy"}]),
+            [f"{ROUTE.rpartition('.virtual_hosts')[0]}.request_mirror_policies[1].cluster: unknown shadow cluster 'yy'"],
+            id="unknown-shadow-of-the-table",
+        ),
     ],
 )  # fmt: skip
 def test_clusters_of_routes(filters, expected):

@@ -200,7 +200,9 @@ def route_configs(listener: Any, where: Where) -> Iterator[tuple[Any, Where]]:
 
 def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
     """A problem for every cluster that a route of a RouteConfiguration names and that is not there."""
+    of_table = False
     for i, host in enumerate(config.virtual_hosts):
+        inherits = False
         for j, route in enumerate(host.routes):
             if route.WhichOneof("action") != "route":
                 continue
@@ -212,10 +214,20 @@ def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
                 if weighted.name and weighted.name not in clusters:
                     here = at.field("weighted_clusters").field("clusters").item(k).field("name")
                     here.problem(_unknown("unknown weighted cluster", weighted.name, clusters))
-            for k, mirror in enumerate(action.request_mirror_policies):
-                if mirror.cluster and mirror.cluster not in clusters:
-                    here = at.field("request_mirror_policies").item(k).field("cluster")
-                    here.problem(_unknown("unknown shadow cluster", mirror.cluster, clusters))
+            _check_mirrors(action.request_mirror_policies, at, clusters)
+            inherits = inherits or not action.request_mirror_policies
+        if inherits:
+            _check_mirrors(host.request_mirror_policies, where.field("virtual_hosts").item(i), clusters)
+            of_table = of_table or not host.request_mirror_policies
+    if of_table:
+        _check_mirrors(config.request_mirror_policies, where, clusters)
+
+
+def _check_mirrors(policies: Any, where: Where, clusters: set[str]) -> None:
+    for i, mirror in enumerate(policies):
+        if mirror.cluster and mirror.cluster not in clusters:
+            here = where.field("request_mirror_policies").item(i).field("cluster")
+            here.problem(_unknown("unknown shadow cluster", mirror.cluster, clusters))
 
 
 def _unknown(what: str, name: str, known: set[str]) -> str:

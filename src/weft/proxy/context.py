@@ -12,6 +12,7 @@ from weft.proxy.clock import Clock
 from weft.proxy.deadlines import Deadlines
 from weft.proxy.observe.stats import Store
 from weft.proxy.runtime import Runtime
+from weft.proxy.upstream.shadow import Shadows
 
 if TYPE_CHECKING:
     from weft.proxy.observe.files import LogFiles
@@ -57,5 +58,6 @@ class WorkerContext:
     log_files: "LogFiles"
     identity: Identity = Identity()
     numbers: ConnectionNumbers = field(default_factory=ConnectionNumbers)
+    shadows: Shadows = field(default_factory=Shadows)
     index: int = 0
     """Number of this worker, from 0."""

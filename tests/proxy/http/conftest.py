@@ -15,7 +15,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
-def config(hcm, routes, cluster, buffer, node):
+def config(hcm, routes, cluster, buffer, node, more=()):
     manager = {
         "@type": TYPES + "filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "m",
@@ -57,7 +57,8 @@ def config(hcm, routes, cluster, buffer, node):
                         "load_assignment": {"cluster_name": "u", "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
                         **limit,
                         **cluster,
-                    }
+                    },
+                    *more,
                 ],
             },
         }
@@ -131,9 +132,9 @@ class World:
 
 
 @asynccontextmanager
-async def running_world(*, hcm=None, routes=(), cluster=None, buffer=None, filters=(), node=None, bugs=0):
-    """``bugs``: how many tracebacks are expected to be logged."""
-    text = config(hcm or {}, routes, cluster or {}, buffer, node or {})
+async def running_world(*, hcm=None, routes=(), cluster=None, buffer=None, filters=(), node=None, bugs=0, clusters=()):
+    """``bugs``: how many tracebacks are expected to be logged; ``clusters``: besides ``u``."""
+    text = config(hcm or {}, routes, cluster or {}, buffer, node or {}, clusters)
     async with (
         await Upstream.listen("10.0.0.1", 81) as upstream,
         proxy(text, http_filters=filters) as running,

@@ -263,7 +263,6 @@ def body(**source):
     ([route(upgrade_configs=[{"upgrade_type": "a"}, {"upgrade_type": "A"}])], "Duplicate upgrade A"),
     ([route(upgrade_configs=[{"upgrade_type": "a", "connect_config": {}}])], "Non-CONNECT upgrade type a has ConnectConfig"),
     ([route(upgrade_configs=[{"upgrade_type": "CONNECT", "connect_config": {}}])], "not supported yet: terminating CONNECT"),
-    ([route(request_mirror_policies=[{"cluster": "m"}])], "not supported yet: request_mirror_policies"),
     ([route(hash_policy=[{"header": {"header_name": "x", "regex_rewrite": regex("(", "")}}])], "missing )"),
     ([route(retry_policy={"retry_back_off": {"base_interval": "2s", "max_interval": "1s"}})], "retry_policy.max_interval must greater"),
     ([{"match": {"prefix": "/"}, "route": {"cluster_specifier_plugin": "p"}}], "not supported yet: cluster_specifier_plugin"),
@@ -274,11 +273,6 @@ def test_problems(load, config, problem):
 
     assert len(problems) == 1
     assert problem in problems[0]
-
-
-def test_both_kinds_of_mirror_cluster(load):
-    _, problems = load([route(request_mirror_policies=[{"cluster": "m", "cluster_header": "h"}])])
-    assert any("Only one of cluster 'm' or cluster_header 'h' in request mirror policy can be specified" in p for p in problems)
 
 
 def test_the_body_limit_can_be_changed(table_of):

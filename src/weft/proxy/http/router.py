@@ -13,6 +13,7 @@ from weft.api.values import without_effect
 from weft.http.headers import ENVOY, Field, Headers
 from weft.http.message import Response
 from weft.proxy.extensions import HttpFilterKind
+from weft.proxy.http.mirror import copy_head, start_shadows
 from weft.proxy.http.stream import Stream
 from weft.proxy.observe import flags
 from weft.proxy.route.table import DIRECT, FORWARD, REDIRECT, DirectResponse, Forward, Redirect
@@ -127,12 +128,7 @@ class Router:
             else:
                 told = timeout
             if told:
-                expected = self._expected.get(told)
-                if expected is None:
-                    if len(self._expected) > 256:
-                        self._expected.clear()
-                    expected = Field(b"x-envoy-expected-rq-timeout-ms", b"%d" % round(told * 1000))
-                    self._expected[told] = expected
+                expected = self._told(told)
                 if headers.mask & ENVOY:
                     headers.put(expected)
                 else:
@@ -156,6 +152,7 @@ class Router:
             cluster.stats.count_response(503, stream.internal)
             stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
             return
+        copied = None if action.mirrors is None or stream.upgrade else copy_head(request)
         if action.auto_host_rewrite and host.hostname:
             action.replace_host(request, host.hostname.encode(), self.envoy_headers)
         stream.host = host
@@ -166,6 +163,19 @@ class Router:
         attempt.target_response_headers = target.response_headers
         stream.attempt = attempt
         attempt.begin(data, end)
+        if copied is not None and action.mirrors is not None and not stream.finished:
+            told_field = self._told(timeout) if timeout and self.envoy_headers else None
+            start_shadows(context, stream, action.mirrors, copied, timeout, told_field, data, end)
+
+    def _told(self, timeout: float) -> Field:
+        """The header that tells the upstream how long it has."""
+        expected = self._expected.get(timeout)
+        if expected is None:
+            if len(self._expected) > 256:
+                self._expected.clear()
+            expected = Field(b"x-envoy-expected-rq-timeout-ms", b"%d" % round(timeout * 1000))
+            self._expected[timeout] = expected
+        return expected
 
 
 def _asked_timeout(headers: Headers, timeout: float) -> float:

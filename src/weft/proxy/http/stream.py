@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from weft.proxy.http.connection_manager import ConnectionManager
     from weft.proxy.http.router import Attempt
     from weft.proxy.route.table import Route, RouteTable
+    from weft.proxy.upstream.shadow import Shadow
 
 
 _NO_SETTINGS: Final[dict[str, Any]] = {}
@@ -106,6 +107,8 @@ class Stream(StreamInfo):
         self.route_cleared: bool = False
         """``route`` is to be found again by whoever needs it (:meth:`current_route`)."""
         self.attempt: Attempt | None = None
+        self.shadows: list[Shadow] | None = None
+        """Copies of the request that get the rest of its body."""
         self.filters: list[HttpFilter] | None = None
         self.request_done: bool = False
         """The whole request has arrived."""
@@ -274,6 +277,9 @@ class Stream(StreamInfo):
         attempt = self.attempt
         if attempt is not None:
             attempt.request_data(data, end)
+        if self.shadows is not None:
+            for shadow in self.shadows:
+                shadow.request_data(data, end)
 
     def request_trailers_arrived(self, trailers: Headers) -> None:
         """The body is over and trailers came with its end."""
@@ -292,6 +298,9 @@ class Stream(StreamInfo):
                 return
         if self.attempt is not None:
             self.attempt.request_trailers(trailers)
+        if self.shadows is not None:
+            for shadow in self.shadows:
+                shadow.request_trailers(trailers)
 
     # -- the response ----------------------------------------------------------------------------
 
@@ -417,6 +426,10 @@ class Stream(StreamInfo):
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        if self.shadows is not None:
+            for shadow in self.shadows:
+                shadow.stream_over()
+            self.shadows = None
         if self.filters is not None:
             for http_filter in self.filters:
                 try:

@@ -83,6 +83,7 @@ class Worker:
             identity=settings.identity,
             index=index,
         )
+        self.stats.register("http.async-client.", self.context.shadows)
         self.listeners = Listeners(self.context, drain_time=self._drain_time, global_connections=connections)
         self._politely = _Politely(self)
         if healthcheck_failed:
@@ -115,12 +116,13 @@ class Worker:
         """Stop accepting, let what is under way end; what has not ended in time is left to ``stop``."""
         self.listeners.drain()
         until = self._loop.time() + seconds
-        while self.listeners.connections and self._loop.time() < until:
+        while (self.listeners.connections or self.context.shadows.active) and self._loop.time() < until:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
         """Close everything now."""
         await self.listeners.stop()
+        self.context.shadows.close()
         self._clusters.close()
         self._log_files.close()
         self.deadlines.close()

@@ -16,6 +16,7 @@ from weft.proxy.route.hash_policy import NO_HASH, HashPolicy, hash_policy
 from weft.proxy.route.header_rules import HeaderRules, chain, header_edits
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.metadata import plain_metadata
+from weft.proxy.route.mirror import Mirror, mirrors
 from weft.proxy.route.rate_limit import RateLimits, rate_limits
 from weft.proxy.route.retry import RetrySettings, retry_settings
 from weft.proxy.route.rewrite import (
@@ -161,6 +162,8 @@ class Forward:
         """1 is high."""
         self.cluster_not_found_status: int = 503
         self.retry: RetrySettings | None = None
+        self.mirrors: tuple[Mirror, ...] | None = None
+        """Where else to send copies."""
         self.upgrades: dict[bytes, bool] = {}
         """Upgrade type, lower-case, to whether it is allowed here."""
         self.hash_policy: HashPolicy | None = None
@@ -231,7 +234,7 @@ _KNOWN: Final = frozenset(
         "prefix_rewrite", "regex_rewrite", "path_rewrite", "path_rewrite_policy", "host_rewrite_literal", "auto_host_rewrite",
         "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite", "append_x_forwarded_host",
         "timeout", "idle_timeout", "flush_timeout", "retry_policy", "priority", "upgrade_configs",
-        "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "metadata_match",
+        "request_mirror_policies", "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "metadata_match",
         # Kept for filters and balancers that are not there yet; without them they do nothing.
         "rate_limits", "include_vh_rate_limits", "hash_policy", "cors", "early_data_policy",
     )
@@ -284,6 +287,7 @@ def forward(
     action.retry = default_retry
     if message.HasField("retry_policy"):
         action.retry = retry_settings(message.retry_policy, where.field("retry_policy"))
+    action.mirrors = mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
     if message.HasField("metadata_match"):
         action.metadata_match = plain_metadata(message.metadata_match)
     place = where.field("upgrade_configs")
@@ -317,18 +321,6 @@ def _check(message: Any, where: Where) -> None:
     )
     if sum(rewrites) > 1:
         where.problem("Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy")
-    place = where.field("request_mirror_policies")
-    check_mirrors(message.request_mirror_policies, place)
-
-
-def check_mirrors(policies: Any, where: Where) -> None:
-    """Mirroring is refused as not supported elsewhere; this is what Envoy would refuse besides."""
-    for i, policy in enumerate(policies):
-        if policy.cluster and policy.cluster_header:
-            where.item(i).problem(
-                f"Only one of cluster '{policy.cluster}' or cluster_header '{policy.cluster_header}' "
-                "in request mirror policy can be specified"
-            )
 
 
 def _clusters(message: Any, name: str, outer_filters: tuple[FilterSettings, ...], where: Where) -> Clusters:

@@ -20,10 +20,11 @@ from weft.proxy.matchers import HeaderMatcher, header_matcher
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.route.domains import Domains, port_start
 from weft.proxy.route.filter_settings import DISABLED, ENABLED, FilterSettings, filter_settings
-from weft.proxy.route.forward import FORWARD, Forward, Target, check_mirrors, forward
+from weft.proxy.route.forward import FORWARD, Forward, Target, forward
 from weft.proxy.route.header_rules import HeaderEdits, HeaderRules, chain, header_edits
 from weft.proxy.route.match import PREFIX, PathMatch, RouteMatch, route_match
 from weft.proxy.route.metadata import plain_metadata
+from weft.proxy.route.mirror import Mirror, mirrors
 from weft.proxy.route.path_index import PathIndex
 from weft.proxy.route.rate_limit import RateLimits, rate_limits
 from weft.proxy.route.respond import (
@@ -259,7 +260,7 @@ _TABLE: Final = frozenset(
         "response_headers_to_remove", "request_headers_to_add", "request_headers_to_remove",
         "most_specific_header_mutations_wins", "validate_clusters", "max_direct_response_body_size_bytes",
         "ignore_port_in_host_matching", "vhost_header", "ignore_path_parameters_in_path_matching",
-        "typed_per_filter_config", "metadata", "cluster_specifier_plugins",
+        "typed_per_filter_config", "metadata", "cluster_specifier_plugins", "request_mirror_policies",
     )
 )  # fmt: skip
 _VIRTUAL_HOST: Final = frozenset(
@@ -267,7 +268,7 @@ _VIRTUAL_HOST: Final = frozenset(
         "name", "domains", "routes", "require_tls", "virtual_clusters", "request_headers_to_add",
         "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
         "typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response",
-        "include_is_timeout_retry_header", "retry_policy", "metadata",
+        "include_is_timeout_retry_header", "retry_policy", "metadata", "request_mirror_policies",
         # Without the filters that read them they do nothing.
         "rate_limits", "cors", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
     )
@@ -305,6 +306,11 @@ class _Scope:
         self.matches: dict[bytes, RouteMatch] = {}
         """Large tables repeat themselves: what was compiled without a word, by its message."""
         self.actions: dict[bytes, Forward] = {}
+        self.table_mirrors: tuple[Mirror, ...] | None = mirrors(
+            message.request_mirror_policies, where.field("request_mirror_policies")
+        )
+        self.mirrors: tuple[Mirror, ...] | None = None
+        """The virtual host's, else the table's."""
 
     def rules(self, side: int, own: HeaderEdits | None) -> HeaderRules | None:
         """A route's own, the virtual host's and the table's; the last one wins."""
@@ -359,7 +365,6 @@ def _refuse_domain(domain: str, table: str, where: Where) -> None:
 
 def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> VirtualHost:
     only(message, _VIRTUAL_HOST, where)
-    check_mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
     host = VirtualHost(message.name)
     host.domains = tuple(message.domains)
     host.require_tls = message.require_tls
@@ -380,6 +385,8 @@ def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> Virt
     scope.plain = all(field.name in _PLAIN_HOST for field, _ in message.ListFields())
     if message.virtual_clusters:
         host.virtual_clusters = _virtual_clusters(message.virtual_clusters, where.field("virtual_clusters"))
+    own_mirrors = mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
+    scope.mirrors = scope.table_mirrors if own_mirrors is None else own_mirrors
     place = where.field("routes")
     host.seal(tuple([_route(route, host, scope, place.item(i)) for i, route in enumerate(message.routes)]))
     return host
@@ -437,6 +444,8 @@ def _forward(
         told = len(where.problems.items)
         outer = (own_filters, scope.host_filters, scope.table_filters)
         action = forward(message, match, scope.table_name, outer, scope.retry, scope.limits, where)
+        if action.mirrors is None:
+            action.mirrors = scope.mirrors
         if key and len(where.problems.items) == told:
             scope.actions[key] = action
     return action
