@@ -47,8 +47,10 @@ compiled: $(COMPILED)/.ready ## an environment with the hot modules compiled (bu
 $(COMPILED)/.ready: pyproject.toml setup.py tools/build_schema.py $(shell find src -name '*.py')
 	@PYTHON="$(PYTHON)" sh tools/make-venv $(COMPILED)
 	@echo "compiling Weft into $(COMPILED) (a minute or two) ..."
-	@WEFT_COMPILE=1 $(COMPILED)/bin/python -m pip install -q --force-reinstall --no-deps .
-	@$(COMPILED)/bin/python -m pip install -q '.[test]' 2>/dev/null || $(COMPILED)/bin/python -m pip install -q '.[test]'
+	@rm -rf build/wheel
+	@WEFT_COMPILE=1 $(COMPILED)/bin/python -m pip wheel -q --no-deps -w build/wheel .
+	@$(COMPILED)/bin/python -m pip install -q --force-reinstall --no-deps build/wheel/weft-*.whl
+	@wheel=$$(ls build/wheel/weft-*.whl) && $(COMPILED)/bin/python -m pip install -q "$$wheel[test]"
 	@touch $@
 
 bench: compiled oracle ## compare with real Envoy, one core each (needs nginx, wrk, iperf3)

@@ -22,9 +22,22 @@ from weft.api.unpack import TYPED_STRUCTS, bare_name, struct_message
 LONGEST_KEPT: Final = 1024
 """Bytes of a message that is remembered to be right."""
 
+TRIED: Final = 64
+"""Messages of a type, all different, after which no more are remembered."""
+
 _ONE: Final = 0
 _MANY: Final = 1
 _MAP: Final = 2
+
+
+class _Passed:
+    """Messages of one type that nothing was found in, serialized.  Large files repeat themselves."""
+
+    def __init__(self) -> None:
+        self.messages: set[bytes] = set()
+        self.asked: int = 0
+        self.met: bool = False
+        """One of them came twice."""
 
 
 class Checker:
@@ -36,8 +49,7 @@ class Checker:
     def __init__(self, problems: Problems, runtime: dict[str, bool] | None = None) -> None:
         self._problems = problems
         self._runtime = runtime or {}
-        self._passed: dict[Rule, set[bytes]] = {}
-        """By type: messages that nothing was found in, serialized.  Large files repeat themselves."""
+        self._passed: dict[Rule, _Passed] = {}
 
     def check(self, message: Any, path: Path = None) -> None:
         rule = rule_for(message.DESCRIPTOR)
@@ -47,53 +59,60 @@ class Checker:
         if not rule.children:
             self._check_fields(message, rule, path)
             return
-        passed = self._passed.setdefault(rule, set())
+        kept = self._passed.get(rule)
+        if kept is None:
+            kept = self._passed[rule] = _Passed()
+        if kept.asked > TRIED and not kept.met:
+            # All different, so far: remembering them only takes time.
+            self._check_fields(message, rule, path)
+            return
+        kept.asked += 1
         try:
             data = message.SerializeToString()
         except EncodeError:
             data = b""  # nested too deep to be written
-        if data in passed:
+        if data in kept.messages:
+            kept.met = True
             return
         found = len(self._problems.items)
         self._check_fields(message, rule, path)
         if data and len(data) <= LONGEST_KEPT and len(self._problems.items) == found:
-            passed.add(data)
+            kept.messages.add(data)
 
     def _check_fields(self, message: Any, rule: "Rule", path: Path) -> None:
-        for name, check in rule.scalars:
-            text = check(getattr(message, name))
-            if text is not None:
-                self.problem((path, name), text)
-        for name, check in rule.optional_scalars:
-            if message.HasField(name):
-                text = check(getattr(message, name))
-                if text is not None:
-                    self.problem((path, name), text)
+        """What has to be set, then one pass over what is."""
+        for name, due in rule.due_scalars:
+            if not getattr(message, name):
+                self.problem((path, name), due)
         for name in rule.required:
             if not message.HasField(name):
                 self.problem((path, name), "is required")
         for name, members in rule.oneofs:
             if message.WhichOneof(name) is None:
                 self.problem(path, f"one of {members} is required")
-        if rule.old or rule.old_values:
-            self._check_old(message, rule, path)
-        children = rule.children
-        if len(children) > 8:
-            for field, value in message.ListFields():
-                child = children.get(field.name)
-                if child is not None:
-                    self._check_child(message, value, child, path)
-            for child in rule.always:
-                value = getattr(message, child.name)
-                if not value:
-                    self._check_child(message, value, child, path)
-            return
-        for child in children.values():
-            if child.shape == _ONE:
-                if message.HasField(child.name):
-                    self._check_child(message, getattr(message, child.name), child, path)
-            else:
-                self._check_child(message, getattr(message, child.name), child, path)
+        looks = rule.looks
+        for field, value in message.ListFields():
+            look = looks.get(field.number)
+            if look is None:
+                continue
+            if look.scalar is not None:
+                text = look.scalar(value)
+                if text is not None:
+                    self.problem((path, look.name), text)
+            if look.child is not None:
+                self._check_child(message, value, look.child, path)
+            if look.old:
+                self._old((path, look.name), look.old, "this field", field.full_name)
+            if look.old_values is not None:
+                self._check_old_values(field, value, look.old_values, path)
+        for child in rule.always:
+            value = getattr(message, child.name)
+            if not value:
+                self._check_child(message, value, child, path)
+        for name, full_name in rule.old_defaults:
+            if getattr(message, name) == 0 and not self._allowed("disallowed", full_name):
+                value_name = full_name.rpartition(".")[2]
+                self.problem((path, name), f"must be set: its default {value_name} is no longer allowed")
 
     def _check_child(self, message: Any, value: Any, child: "_Child", path: Path) -> None:
         here = (path, child.name)
@@ -127,23 +146,14 @@ class Checker:
             if child.enter:
                 self.check(value[key], (here, f'["{key}"]'))
 
-    def _check_old(self, message: Any, rule: "Rule", path: Path) -> None:
-        for field, value in message.ListFields():
-            state = rule.old.get(field.name)
-            if state is not None:
-                self._old((path, field.name), state, "this field", field.full_name)
-            values = rule.old_values.get(field.name)
-            if values is None:
-                continue
-            for number, item in enumerate(value if field.is_repeated else (value,)):
-                found = values.get(item)
-                if found is not None:
-                    here = (path, field.name)
-                    self._old((here, f"[{number}]") if field.is_repeated else here, *found)
-        for name, full_name in rule.old_defaults:
-            if getattr(message, name) == 0 and not self._allowed("disallowed", full_name):
-                value_name = full_name.rpartition(".")[2]
-                self.problem((path, name), f"must be set: its default {value_name} is no longer allowed")
+    def _check_old_values(
+        self, field: Any, value: Any, old: dict[int, tuple[str, str, str]], path: Path
+    ) -> None:
+        here = (path, field.name)
+        for number, item in enumerate(value if field.is_repeated else (value,)):
+            found = old.get(item)
+            if found is not None:
+                self._old((here, f"[{number}]") if field.is_repeated else here, *found)
 
     def _old(self, path: Path, state: str, what: str, full_name: str) -> None:
         if self._allowed(state, full_name):
@@ -202,36 +212,46 @@ class _Child:
         """Whether the message, or each message in it, has checks of its own."""
 
 
+class _Look:
+    """What there is to look at in one field."""
+
+    __slots__ = ("child", "name", "old", "old_values", "scalar")
+
+    def __init__(self, name: str) -> None:
+        self.name: str = name
+        self.scalar: Check | None = None
+        self.child: _Child | None = None
+        self.old: str = ""
+        """On its way out: "deprecated" or "disallowed"."""
+        self.old_values: dict[int, tuple[str, str, str]] | None = None
+        """Values of an enum that are: number -> (state, what, full name)."""
+
+
 class Rule:
     """The checks of one message type."""
 
     __slots__ = (
         "always",
         "children",
-        "old",
+        "due_scalars",
+        "looks",
         "old_defaults",
-        "old_values",
         "oneofs",
-        "optional_scalars",
         "required",
-        "scalars",
         "special",
     )
 
     def __init__(self, descriptor: Any) -> None:
         self.special = _SPECIAL.get(descriptor.full_name)
-        self.scalars: list[tuple[str, Check]] = []
-        self.optional_scalars: list[tuple[str, Check]] = []
-        """Those that are only looked at when set."""
+        self.looks: dict[int, _Look] = {}
+        """By field number: what there is to look at when the field is set."""
+        self.due_scalars: list[tuple[str, str]] = []
+        """Scalars whose default is a problem, and that problem."""
         self.required: list[str] = []
         self.oneofs: list[tuple[str, str]] = []
         self.children: dict[str, _Child] = {}
         self.always: list[_Child] = []
         """Lists and maps that must be looked at even when they are empty."""
-        self.old: dict[str, str] = {}
-        """Fields on their way out: name -> "deprecated" or "disallowed"."""
-        self.old_values: dict[str, dict[int, tuple[str, str, str]]] = {}
-        """Enum fields some of whose values are: name -> number -> (state, what, full name)."""
         self.old_defaults: list[tuple[str, str]] = []
         """Enum fields that must be set, as their default is refused: name, full name of the default."""
         table = rules(descriptor)
@@ -245,16 +265,22 @@ class Rule:
             entry = entries.get(field.name, {})
             self._add(field, entry.get("rules", {}))
             if "disallowed" in entry or "deprecated" in entry:
-                self.old[field.name] = "disallowed" if "disallowed" in entry else "deprecated"
+                self._look(field).old = "disallowed" if "disallowed" in entry else "deprecated"
             if field.enum_type is not None:
                 self._add_old_values(field)
+
+    def _look(self, field: Any) -> "_Look":
+        look = self.looks.get(field.number)
+        if look is None:
+            look = self.looks[field.number] = _Look(field.name)
+        return look
 
     def _add_old_values(self, field: Any) -> None:
         enum = field.enum_type
         scope = enum.full_name.rpartition(".")[0]
         states = rules(enum).get("values", {})
         if states:
-            self.old_values[field.name] = {
+            self._look(field).old_values = {
                 enum.values_by_name[name].number: (state, f"the value {name}", f"{scope}.{name}")
                 for name, state in states.items()
             }
@@ -287,14 +313,17 @@ class Rule:
                 inner is not None and not inner_rule.get("message", {}).get("skip") and has_checks(inner)
             )
             if child.check or child.item_check or child.key_check or child.enter:
-                self.children[name] = child
+                self._add_child(field, child)
                 if child.check is not None:
                     self.always.append(child)
             return
         if message_type is None:
             check = value_check(field, rule)
             if check is not None:
-                (self.optional_scalars if field.has_presence else self.scalars).append((name, check))
+                self._look(field).scalar = check
+                text = None if field.has_presence else check(field.default_value)
+                if text is not None:
+                    self.due_scalars.append((name, text))
             return
         # A member of a oneof is only looked at when it is the one that is set.
         if field.containing_oneof is None and any(
@@ -310,7 +339,11 @@ class Rule:
             and not (message_type.full_name == _DURATION and child.check is not None)
         )
         if child.check or child.enter:
-            self.children[name] = child
+            self._add_child(field, child)
+
+    def _add_child(self, field: Any, child: _Child) -> None:
+        self.children[field.name] = child
+        self._look(field).child = child
 
 
 def features(bootstrap: Any) -> dict[str, bool]:

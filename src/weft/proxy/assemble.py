@@ -201,12 +201,19 @@ def route_configs(listener: Any, where: Where) -> Iterator[tuple[Any, Where]]:
 def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
     """A problem for every cluster that a route of a RouteConfiguration names and that is not there."""
     of_table = False
+    known: set[bytes] = set()
+    """Actions whose clusters are all there: in large tables the same come again and again."""
     for i, host in enumerate(config.virtual_hosts):
         inherits = False
         for j, route in enumerate(host.routes):
             if route.WhichOneof("action") != "route":
                 continue
             action = route.route
+            data = action.SerializeToString()
+            if data in known:
+                inherits = inherits or not action.request_mirror_policies
+                continue
+            told = len(where.problems.items)
             at = where.field("virtual_hosts").item(i).field("routes").item(j).field("route")
             if action.WhichOneof("cluster_specifier") == "cluster" and action.cluster not in clusters:
                 at.field("cluster").problem(_unknown("unknown cluster", action.cluster, clusters))
@@ -216,6 +223,8 @@ def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
                     here.problem(_unknown("unknown weighted cluster", weighted.name, clusters))
             _check_mirrors(action.request_mirror_policies, at, clusters)
             inherits = inherits or not action.request_mirror_policies
+            if len(where.problems.items) == told:
+                known.add(data)
         if inherits:
             _check_mirrors(host.request_mirror_policies, where.field("virtual_hosts").item(i), clusters)
             of_table = of_table or not host.request_mirror_policies

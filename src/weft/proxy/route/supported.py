@@ -5,11 +5,15 @@ from typing import Any
 from weft.api.problems import Where
 
 
-def only(message: Any, known: frozenset[str], where: Where) -> None:
-    """Report every field of ``message`` that is set and is not ``known``."""
+def only(message: Any, known: frozenset[str], where: Where) -> set[str]:
+    """Report every field of ``message`` that is set and is not ``known``; the names of all that are set."""
+    given: set[str] = set()
     for field, _ in message.ListFields():
-        if field.name not in known:
-            where.field(field.name).problem(f"not supported yet: {field.name}")
+        name: str = field.name
+        given.add(name)
+        if name not in known:
+            where.field(name).problem(f"not supported yet: {name}")
+    return given
 
 
 def has(message: Any, field: str) -> bool:

@@ -275,6 +275,10 @@ _VIRTUAL_HOST: Final = frozenset(
 )  # fmt: skip
 _PLAIN_HOST: Final = frozenset(("name", "domains", "routes", "require_tls", "metadata"))
 """Fields of a virtual host that do not change what its routes are compiled to."""
+_PLAIN_ROUTE: Final = frozenset(
+    ("name", "match", "route", "redirect", "direct_response", "metadata", "stat_prefix")
+)
+"""Fields of a route that have nothing to do with headers and filters."""
 _ROUTE: Final = frozenset(
     (
         "name", "match", "route", "redirect", "direct_response", "non_forwarding_action", "metadata",
@@ -364,7 +368,7 @@ def _refuse_domain(domain: str, table: str, where: Where) -> None:
 
 
 def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> VirtualHost:
-    only(message, _VIRTUAL_HOST, where)
+    given = only(message, _VIRTUAL_HOST, where)
     host = VirtualHost(message.name)
     host.domains = tuple(message.domains)
     host.require_tls = message.require_tls
@@ -372,24 +376,36 @@ def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> Virt
     host.attempt_count_in_response = message.include_attempt_count_in_response
     host.timeout_retry_in_request = message.include_is_timeout_retry_header
     host.ignore_path_parameters = table.ignore_path_parameters_in_path_matching
-    if message.HasField("metadata"):
+    if "metadata" in given:
         host.metadata = plain_metadata(message.metadata)
+    _inherit(message, given, scope, where)
+    if message.virtual_clusters:
+        host.virtual_clusters = _virtual_clusters(message.virtual_clusters, where.field("virtual_clusters"))
+    place = where.field("routes")
+    host.seal(tuple([_route(route, host, scope, place.item(i)) for i, route in enumerate(message.routes)]))
+    return host
+
+
+def _inherit(message: Any, given: set[str], scope: _Scope, where: Where) -> None:
+    """What the routes of a virtual host inherit from it."""
+    scope.plain = given <= _PLAIN_HOST
+    scope.host_edits = (None, None)
+    scope.host_filters = {}
+    scope.retry = None
+    scope.limits = ()
+    scope.mirrors = scope.table_mirrors
+    if scope.plain:
+        return
     scope.host_edits = _edits(message, where)
     scope.host_filters = filter_settings(
         message.typed_per_filter_config, where.field("typed_per_filter_config")
     )
-    scope.retry = None
     if message.HasField("retry_policy"):
         scope.retry = retry_settings(message.retry_policy, where.field("retry_policy"))
     scope.limits = rate_limits(message.rate_limits, where.field("rate_limits"))
-    scope.plain = all(field.name in _PLAIN_HOST for field, _ in message.ListFields())
-    if message.virtual_clusters:
-        host.virtual_clusters = _virtual_clusters(message.virtual_clusters, where.field("virtual_clusters"))
     own_mirrors = mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
-    scope.mirrors = scope.table_mirrors if own_mirrors is None else own_mirrors
-    place = where.field("routes")
-    host.seal(tuple([_route(route, host, scope, place.item(i)) for i, route in enumerate(message.routes)]))
-    return host
+    if own_mirrors is not None:
+        scope.mirrors = own_mirrors
 
 
 def _virtual_clusters(messages: Any, where: Where) -> tuple[VirtualCluster, ...]:
@@ -406,17 +422,21 @@ def _virtual_clusters(messages: Any, where: Where) -> tuple[VirtualCluster, ...]
 
 
 def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Route:
-    only(message, _ROUTE, where)
+    given = only(message, _ROUTE, where)
     match = _match(message.match, scope, where.field("match"))
-    own_filters = filter_settings(message.typed_per_filter_config, where.field("typed_per_filter_config"))
+    own_filters: FilterSettings = {}
+    request_edits: HeaderEdits | None = None
+    response_edits: HeaderEdits | None = None
+    if not given <= _PLAIN_ROUTE:
+        own_filters = filter_settings(message.typed_per_filter_config, where.field("typed_per_filter_config"))
+        request_edits, response_edits = _edits(message, where)
     route = Route(message.name, host, match, _action(message, match.path, own_filters, scope, where))
     route.stat_prefix = message.stat_prefix
-    if message.HasField("metadata"):
+    if "metadata" in given:
         route.metadata = plain_metadata(message.metadata)
     if own_filters or scope.host_filters or scope.table_filters:
         route.filter_settings = {**scope.table_filters, **scope.host_filters, **own_filters}
         route.filter_levels = (scope.table_filters, scope.host_filters, own_filters)
-    request_edits, response_edits = _edits(message, where)
     route.request_headers = scope.rules(0, request_edits)
     route.response_headers = scope.rules(1, response_edits)
     return route
@@ -437,7 +457,12 @@ def _forward(
     message: Any, match: PathMatch, own_filters: FilterSettings, scope: _Scope, where: Where
 ) -> Forward:
     # A rewrite of what was matched belongs to the match.
-    alone = scope.plain and not own_filters and not message.prefix_rewrite and not message.HasField("path_rewrite_policy")
+    alone = (
+        scope.plain
+        and not own_filters
+        and not message.prefix_rewrite
+        and not message.HasField("path_rewrite_policy")
+    )
     key = _serialized(message) if alone else b""
     action = scope.actions.get(key)
     if action is None:
