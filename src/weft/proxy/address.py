@@ -66,6 +66,12 @@ def is_private(ip: str) -> bool:
     return any(parsed in net for net in _INTERNAL if net.version == parsed.version)
 
 
+def is_local(remote: Address, local: Address) -> bool:
+    """Same address at both ends, loopback, or no IP at all."""
+    ip = remote.ip
+    return not ip or ip.startswith("127.") or ip == "::1" or ip == local.ip
+
+
 class CidrSet:
     """Addresses by prefix.  ``prefixes`` are textual networks such as ``10.0.0.0/8``."""
 

@@ -24,6 +24,7 @@ from weft.proxy.process.options import Options
 from weft.proxy.process.runtime_layers import RuntimeLayer, merged, runtime_layers
 from weft.proxy.process.watchdog import WATCHDOG, WatchdogSettings, watchdog_settings
 from weft.proxy.regex import DEFAULT_PROGRAM_SIZE, REGEX_LIMITS
+from weft.proxy.route.route_matcher import routes_of
 from weft.proxy.runtime import Runtime
 from weft.proxy.upstream.settings import ClusterSettings, cluster_settings
 
@@ -204,39 +205,51 @@ def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
     known: set[bytes] = set()
     """Actions whose clusters are all there: in large tables the same come again and again."""
     for i, host in enumerate(config.virtual_hosts):
-        inherits = False
+        place = where.field("virtual_hosts").item(i)
+        inherits = host.HasField("matcher")
         for j, route in enumerate(host.routes):
             if route.WhichOneof("action") != "route":
                 continue
             action = route.route
             data = action.SerializeToString()
-            if data in known:
-                inherits = inherits or not action.request_mirror_policies
-                continue
-            told = len(where.problems.items)
-            at = where.field("virtual_hosts").item(i).field("routes").item(j).field("route")
-            if action.WhichOneof("cluster_specifier") == "cluster" and action.cluster not in clusters:
-                at.field("cluster").problem(_unknown("unknown cluster", action.cluster, clusters))
-            for k, weighted in enumerate(action.weighted_clusters.clusters):
-                if weighted.name and weighted.name not in clusters:
-                    here = at.field("weighted_clusters").field("clusters").item(k).field("name")
-                    here.problem(_unknown("unknown weighted cluster", weighted.name, clusters))
-            _check_mirrors(action.request_mirror_policies, at, clusters)
             inherits = inherits or not action.request_mirror_policies
-            if len(where.problems.items) == told:
+            if data in known:
+                continue
+            missing = list(_missing(action, place.field("routes").item(j).field("route"), clusters))
+            for at, text in missing:
+                at.problem(text)
+            if not missing:
                 known.add(data)
+        if host.HasField("matcher"):
+            # Envoy lets these through, and answers 503.
+            for route, here in routes_of(host.matcher, place.field("matcher")):
+                if route.WhichOneof("action") == "route":
+                    for at, text in _missing(route.route, here.field("route"), clusters):
+                        at.warn(text)
         if inherits:
-            _check_mirrors(host.request_mirror_policies, where.field("virtual_hosts").item(i), clusters)
+            for at, text in _missing_mirrors(host.request_mirror_policies, place, clusters):
+                at.problem(text)
             of_table = of_table or not host.request_mirror_policies
     if of_table:
-        _check_mirrors(config.request_mirror_policies, where, clusters)
+        for at, text in _missing_mirrors(config.request_mirror_policies, where, clusters):
+            at.problem(text)
 
 
-def _check_mirrors(policies: Any, where: Where, clusters: set[str]) -> None:
+def _missing(action: Any, at: Where, clusters: set[str]) -> Iterator[tuple[Where, str]]:
+    if action.WhichOneof("cluster_specifier") == "cluster" and action.cluster not in clusters:
+        yield at.field("cluster"), _unknown("unknown cluster", action.cluster, clusters)
+    for k, weighted in enumerate(action.weighted_clusters.clusters):
+        if weighted.name and weighted.name not in clusters:
+            here = at.field("weighted_clusters").field("clusters").item(k).field("name")
+            yield here, _unknown("unknown weighted cluster", weighted.name, clusters)
+    yield from _missing_mirrors(action.request_mirror_policies, at, clusters)
+
+
+def _missing_mirrors(policies: Any, where: Where, clusters: set[str]) -> Iterator[tuple[Where, str]]:
     for i, mirror in enumerate(policies):
         if mirror.cluster and mirror.cluster not in clusters:
             here = where.field("request_mirror_policies").item(i).field("cluster")
-            here.problem(_unknown("unknown shadow cluster", mirror.cluster, clusters))
+            yield here, _unknown("unknown shadow cluster", mirror.cluster, clusters)
 
 
 def _unknown(what: str, name: str, known: set[str]) -> str:

@@ -63,6 +63,14 @@ class AccessLoggerKind(Kind):
     build: Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpecifierKind(Kind):
+    """``build(settings)`` returns a :class:`~weft.proxy.route.cluster_specifier.ClusterSpecifier`,
+    once per route table."""
+
+    build: Callable[[Any], Any]
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
     name: str
@@ -100,6 +108,9 @@ BUILT_IN: Final[dict[str, tuple[BuiltIn, ...]]] = {
         BuiltIn("envoy.access_loggers.file", _LOG + "file.v3.FileAccessLog", "weft.proxy.observe.access_log:FILE"),
         BuiltIn("envoy.access_loggers.stdout", _LOG + "stream.v3.StdoutAccessLog", "weft.proxy.observe.access_log:STDOUT"),
         BuiltIn("envoy.access_loggers.stderr", _LOG + "stream.v3.StderrAccessLog", "weft.proxy.observe.access_log:STDERR"),
+    ),
+    "cluster_specifier": (
+        BuiltIn("envoy.router.cluster_specifier_plugin.matcher", "envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier", "weft.proxy.route.cluster_specifier:MATCHER"),
     ),
     "transport_socket": (
         BuiltIn("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", "weft.proxy.network.raw_buffer:RAW_BUFFER"),
@@ -146,6 +157,7 @@ ENVOY_CATEGORIES: Final[dict[str, str]] = {
     "network_filter": "envoy.filters.network",
     "http_filter": "envoy.filters.http",
     "access_logger": "envoy.access_loggers",
+    "cluster_specifier": "envoy.router.cluster_specifier_plugin",
     "transport_socket": "envoy.transport_sockets.downstream",
 }
 """Our categories by Envoy's names, as ``/server_info`` and ``--disable-extensions`` have them."""

@@ -5,7 +5,7 @@ from typing import Any, Final
 from weft.api.problems import Where
 from weft.proxy.matchers import StringMatcher, string_matcher
 
-_ABSENT: Final = object()
+ABSENT: Final = object()
 
 
 class ValueMatcher:
@@ -37,7 +37,7 @@ class IsPresent(ValueMatcher):
         self.present: bool = present
 
     def matches(self, value: Any) -> bool:
-        return (value is not _ABSENT) == self.present
+        return (value is not ABSENT) == self.present
 
     def describe(self) -> str:
         return "is present" if self.present else "is absent"
@@ -158,12 +158,12 @@ class MetadataMatcher:
         self.invert: bool = invert
 
     def matches(self, metadata: dict[str, Any] | None) -> bool:
-        value: Any = _ABSENT if metadata is None else metadata.get(self.namespace, _ABSENT)
+        value: Any = ABSENT if metadata is None else metadata.get(self.namespace, ABSENT)
         for key in self.path:
             if not isinstance(value, dict):
-                value = _ABSENT
+                value = ABSENT
                 break
-            value = value.get(key, _ABSENT)
+            value = value.get(key, ABSENT)
         return self.matcher.matches(value) != self.invert
 
     def describe(self) -> str:

@@ -170,10 +170,6 @@ def test_refused_as_by_envoy(message, text):
 UNSUPPORTED = {
     "udp": (listener(address=at(protocol="UDP"), filter_chains=None, udp_listener_config={}), "UDP listeners"),
     "internal": (listener(address=None, internal_listener={}), "internal listeners"),
-    "matcher": (
-        listener(filter_chain_matcher={"on_no_match": {"action": {"name": "x", "typed_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "a"}}}}),
-        "filter_chain_matcher",
-    ),
     "namespace": (listener(address=at(network_namespace_filepath="/x")), "network namespace"),
     "tls": (chains({**chain(), "transport_socket": typed("transport_sockets.tls.v3.DownstreamTlsContext")}), "DownstreamTlsContext"),
     "tunnel": (filters(tcp(tunneling_config={"hostname": "x"})), "tunneling"),

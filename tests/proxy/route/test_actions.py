@@ -265,7 +265,7 @@ def body(**source):
     ([route(upgrade_configs=[{"upgrade_type": "CONNECT", "connect_config": {}}])], "not supported yet: terminating CONNECT"),
     ([route(hash_policy=[{"header": {"header_name": "x", "regex_rewrite": regex("(", "")}}])], "missing )"),
     ([route(retry_policy={"retry_back_off": {"base_interval": "2s", "max_interval": "1s"}})], "retry_policy.max_interval must greater"),
-    ([{"match": {"prefix": "/"}, "route": {"cluster_specifier_plugin": "p"}}], "not supported yet: cluster_specifier_plugin"),
+    ([{"match": {"prefix": "/"}, "route": {"cluster_specifier_plugin": "p"}}], "Unknown cluster specifier plugin name: p is used in the route"),
     ([{"match": {"prefix": "/"}, "route": {}}], "a route needs one of cluster, cluster_header, weighted_clusters"),
 ])  # fmt: skip
 def test_problems(load, config, problem):

@@ -1,6 +1,8 @@
 import pytest
 
+from weft.proxy.address import Address
 from weft.proxy.route.table import DISABLED, ENABLED
+from weft.proxy.runtime import Runtime
 
 
 def to(cluster, **match):
@@ -103,8 +105,6 @@ def test_a_number_in_the_runtime_is_per_cent_whatever_the_denominator(table_of, 
 
 
 def test_metadata_filter_state_and_tls(table_of, request_of, info_of):
-    from weft.proxy.runtime import Runtime
-
     table = table_of([
         to("tls", prefix="/", tls_context={"presented": True}),
         to("state", prefix="/", filter_state=[{"key": "k", "string_match": {"exact": "v"}}]),
@@ -126,6 +126,32 @@ def test_metadata_filter_state_and_tls(table_of, request_of, info_of):
     assert cluster() == "state"
     info.filter_state = {"k": "other"}
     assert cluster() == "metadata"
+
+
+@pytest.mark.parametrize(("value", "ranges", "invert", "matches"), [
+    ("10.1.2.3", ["10.0.0.0/8"], False, True),
+    ("11.1.2.3", ["10.0.0.0/8"], False, False),
+    ("11.1.2.3", ["10.0.0.0/8"], True, True),
+    ("2001:db8::1", ["10.0.0.0/8", "2001:db8::/32"], False, True),
+    (Address("10.1.2.3", 80), ["10.0.0.0/8"], False, True),
+    ("no address", ["0.0.0.0/0"], False, False),
+    ("no address", ["10.0.0.0/8"], True, False),
+    ("10.1.2.3", [], False, False),
+    (None, ["10.0.0.0/8"], True, False),
+])  # fmt: skip
+def test_filter_state_that_is_an_address(table_of, request_of, info_of, value, ranges, invert, matches):
+    nets = [{"address_prefix": net.split("/")[0], "prefix_len": int(net.split("/")[1])} for net in ranges]
+    table = table_of([to("in", prefix="/", filter_state=[{"key": "k", "address_match": {"ranges": nets, "invert_match": invert}}])])
+    request = request_of()
+    info = info_of(request)
+    info.filter_state = {"k": value}
+    assert (table.find(request, info, 0, Runtime()) is not None) == matches
+
+
+def test_a_filter_state_match_tells_what_it_wants(table_of):
+    address = {"ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}], "invert_match": True}
+    (route,) = table_of([to("in", prefix="/", filter_state=[{"key": "k", "address_match": address}])]).virtual_hosts[0].routes
+    assert route.describe() == "route: prefix / and filter state k is outside of 10.0.0.0/8 -> forward to in"
 
 
 HOSTS = {
@@ -251,8 +277,9 @@ def test_what_virtual_hosts_and_routes_carry(table_of):
     ([{"match": {"prefix": "/"}}], "virtual_hosts[0].routes[0]: a route needs one of route"),
     ([{"match": {"prefix": "/"}, "filter_action": {}}], "routes[0].filter_action: not supported yet: filter_action"),
     ([to("c", path_match_policy={"name": "x"})], "routes[0].match.path_match_policy.typed_config: not supported yet: path_match_policy 'x'"),
+    ([to("c", prefix="/", filter_state=[{"key": "k", "address_match": {"ranges": [{"address_prefix": "10.0"}]}}])], "filter_state[0].address_match.ranges[0]: malformed IP address: 10.0"),
+    ([to("c", prefix="/", filter_state=[{"key": "k"}])], "routes[0].match.filter_state[0]: one of string_match, address_match is required"),
     ({"vhds": {}}, "vhds: not supported yet: vhds"),
-    ({"virtual_hosts": [{"name": "v", "domains": ["*"], "matcher": {}}]}, "virtual_hosts[0].matcher: not supported yet: matcher"),
     ({"virtual_hosts": [{"name": "v", "domains": ["*"], "hedge_policy": {}}]}, "hedge_policy: not supported yet: hedge_policy"),
 ])  # fmt: skip
 def test_problems_say_where(load, config, problem):

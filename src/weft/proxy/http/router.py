@@ -103,7 +103,12 @@ class Router:
             stream.close_after = True
             stream.reply(403, b"", 0, "upgrade_failed")
             return
-        target = action.choose(request, stream.random, manager.runtime, stream)
+        try:
+            target = action.choose(request, stream.random, manager.runtime, stream)
+        except Exception:
+            manager.bug(stream, "a cluster specifier")
+            stream.reply(500, b"", 0, "cluster_specifier_exception")
+            return
         cluster = context.clusters.get(target.cluster)
         if cluster is None:
             manager.stats.no_cluster += 1

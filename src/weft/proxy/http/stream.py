@@ -451,7 +451,7 @@ class Stream(StreamInfo):
         if route is None:
             return _NO_SETTINGS
         action = route.action
-        if isinstance(action, Forward):
+        if isinstance(action, Forward) and action.specifier is None:
             target = action.choose(self.head, self.random, self.manager.runtime, self)
             if target.filter_settings is not None:
                 return target.filter_settings

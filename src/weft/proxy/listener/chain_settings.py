@@ -7,7 +7,13 @@ from weft.api.problems import Where
 from weft.api.values import optional_seconds, wrapped
 from weft.proxy.extension_config import resolve
 from weft.proxy.extensions import NetworkFilterKind
-from weft.proxy.listener.filter_chain_match import EVERYTHING, ChainMatch, chain_match, overlap
+from weft.proxy.listener.filter_chain_match import (
+    EVERYTHING,
+    ChainMatch,
+    chain_match,
+    check_suffix,
+    overlap,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +39,8 @@ class FilterChainSettings:
     """The message, serialized: equal bytes mean an unchanged chain."""
 
 
-def filter_chain_settings(message: Any, where: Where) -> FilterChainSettings:
-    """From a ``FilterChain``."""
+def filter_chain_settings(message: Any, where: Where, *, by_name: bool = False) -> FilterChainSettings:
+    """From a ``FilterChain``; ``by_name``: its criteria do not count."""
     filters: list[NetworkFilterSettings] = []
     place = where.field("filters")
     for i, entry in enumerate(message.filters):
@@ -58,11 +64,14 @@ def filter_chain_settings(message: Any, where: Where) -> FilterChainSettings:
         resolve("transport_socket", message.transport_socket, where.field("transport_socket"))
     # Without a handshake there is nothing that transport_socket_connect_timeout could cut short.
     optional_seconds(message, "transport_socket_connect_timeout")
-    match = (
-        chain_match(message.filter_chain_match, where.field("filter_chain_match"))
-        if message.HasField("filter_chain_match")
-        else EVERYTHING
-    )
+    match = EVERYTHING
+    if message.HasField("filter_chain_match"):
+        place = where.field("filter_chain_match")
+        if not by_name:
+            match = chain_match(message.filter_chain_match, place)
+        else:
+            check_suffix(message.filter_chain_match, place)
+            place.warn("the criteria of a chain are ignored where the listener has a filter_chain_matcher")
     return FilterChainSettings(
         name=message.name,
         match=match,
@@ -72,10 +81,20 @@ def filter_chain_settings(message: Any, where: Where) -> FilterChainSettings:
     )
 
 
-def filter_chains_settings(messages: Any, where: Where) -> tuple[FilterChainSettings, ...]:
-    """From ``repeated FilterChain``; chains that could both be meant by one connection are a problem."""
+def filter_chains_settings(
+    messages: Any, where: Where, *, by_name: bool = False
+) -> tuple[FilterChainSettings, ...]:
+    """From ``repeated FilterChain``; chains that could both be meant by one connection are a problem.
+
+    ``by_name``: the listener has a ``filter_chain_matcher``, which names them.
+    """
     before = len(where.problems.items)
-    chains = tuple(filter_chain_settings(message, where.item(i)) for i, message in enumerate(messages))
+    chains = tuple(
+        filter_chain_settings(message, where.item(i), by_name=by_name) for i, message in enumerate(messages)
+    )
+    if by_name:
+        _check_names(chains, where)
+        return chains
     if len(where.problems.items) > before:
         return chains  # criteria may be missing, and chains only look alike
     seen: dict[ChainMatch, int] = {}
@@ -92,3 +111,14 @@ def filter_chains_settings(messages: Any, where: Where) -> tuple[FilterChainSett
                 f"multiple filter chains with overlapping matching rules are defined: this one and [{both[0]}]"
             )
     return chains
+
+
+def _check_names(chains: tuple[FilterChainSettings, ...], where: Where) -> None:
+    names: set[str] = set()
+    for i, chain in enumerate(chains):
+        place = where.item(i).field("name")
+        if not chain.name:
+            place.problem('"name" field is required when using a listener matcher')
+        elif chain.name in names:
+            place.problem(f"\"name\" field is duplicated with value '{chain.name}'")
+        names.add(chain.name)

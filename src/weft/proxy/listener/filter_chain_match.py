@@ -9,23 +9,18 @@ where a less specific entry would have led to one.  What remains then is the def
 Chains are compiled into nested tables, a level that no chain uses costing one dict lookup.
 """
 
-import ipaddress
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from weft.api.problems import Where
-from weft.proxy.address import Address
+from weft.proxy.address import is_local
 from weft.proxy.observe.stream_info import ConnectionInfo
+from weft.proxy.prefixes import NO_PREFIX, PrefixTable, canonical_all, number_of
 
 ANY_SOURCE: Final = 0
 SAME_IP_OR_LOOPBACK: Final = 1
 EXTERNAL: Final = 2
-
-NO_PREFIX: Final = ""
-"""In place of a prefix: no criterion, matches both families."""
-ALL_PREFIXES: Final = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +43,15 @@ class ChainMatch:
 EVERYTHING: Final = ChainMatch()
 
 
-def chain_match(message: Any, where: Where) -> ChainMatch:
-    """From a ``FilterChainMatch``."""
+def check_suffix(message: Any, where: Where) -> None:
+    """What no one has implemented is refused even where criteria are ignored."""
     if message.address_suffix or message.HasField("suffix_len"):
         where.problem("address_suffix and suffix_len are not implemented, in Envoy neither")
+
+
+def chain_match(message: Any, where: Where) -> ChainMatch:
+    """From a ``FilterChainMatch``."""
+    check_suffix(message, where)
     names: list[str] = []
     for i, name in enumerate(message.server_names):
         bare = name[1:] if name.startswith("*.") else name
@@ -62,87 +62,17 @@ def chain_match(message: Any, where: Where) -> ChainMatch:
         names.append(bare.lower())
     return ChainMatch(
         destination_port=message.destination_port.value if message.HasField("destination_port") else 0,
-        prefixes=_prefixes(message.prefix_ranges, where.field("prefix_ranges")),
+        prefixes=canonical_all(message.prefix_ranges, where.field("prefix_ranges")),
         server_names=tuple(names),
         transport_protocol=message.transport_protocol,
         application_protocols=tuple(message.application_protocols),
-        direct_source_prefixes=_prefixes(
+        direct_source_prefixes=canonical_all(
             message.direct_source_prefix_ranges, where.field("direct_source_prefix_ranges")
         ),
         source_type=message.source_type,
-        source_prefixes=_prefixes(message.source_prefix_ranges, where.field("source_prefix_ranges")),
+        source_prefixes=canonical_all(message.source_prefix_ranges, where.field("source_prefix_ranges")),
         source_ports=tuple(message.source_ports),
     )
-
-
-def _prefixes(messages: Any, where: Where) -> tuple[str, ...]:
-    out: list[str] = []
-    for i, message in enumerate(messages):
-        try:
-            address = ipaddress.ip_address(message.address_prefix)
-        except ValueError:
-            where.item(i).problem(f"malformed IP address: {message.address_prefix}")
-            continue
-        # An unset length is 0, and one that is too long is the whole address, as in Envoy.
-        length = min(message.prefix_len.value if message.HasField("prefix_len") else 0, address.max_prefixlen)
-        out.append(
-            str(
-                ipaddress.ip_network(
-                    (int(address), length) if address.version == 4 else (address.packed, length), strict=False
-                )
-            )
-        )
-    return tuple(out)
-
-
-T = TypeVar("T")
-
-
-class PrefixTable(Generic[T]):
-    """Longest-prefix match by one dict per prefix length, longest first."""
-
-    __slots__ = ("_v4", "_v6")
-
-    def __init__(self, entries: dict[str, T]) -> None:
-        v4: dict[int, dict[int, T]] = {}
-        v6: dict[int, dict[int, T]] = {}
-        for prefix in sorted(entries):  # NO_PREFIX comes first, so that a written 0.0.0.0/0 wins over it
-            for text in (prefix,) if prefix else ALL_PREFIXES:
-                net = ipaddress.ip_network(text)
-                shift = net.max_prefixlen - net.prefixlen
-                table = v4 if net.version == 4 else v6
-                table.setdefault(shift, {})[int(net.network_address) >> shift] = entries[prefix]
-        self._v4: list[tuple[int, dict[int, T]]] = sorted(v4.items(), key=lambda item: item[0])
-        self._v6: list[tuple[int, dict[int, T]]] = sorted(v6.items(), key=lambda item: item[0])
-
-    def find(self, number: int, v6: bool) -> T | None:
-        for shift, table in self._v6 if v6 else self._v4:
-            found = table.get(number >> shift)
-            if found is not None:
-                return found
-        return None
-
-
-_UNKNOWN: Final = (0xFFFFFFFF, False)
-"""Envoy looks up 255.255.255.255 for what is no IP address."""
-
-
-def number_of(ip: str) -> tuple[int, bool]:
-    """A textual address as (number, is it IPv6); the empty text of a Unix socket is *unknown*."""
-    if not ip:
-        return _UNKNOWN
-    try:
-        if ":" in ip:
-            return int.from_bytes(socket.inet_pton(socket.AF_INET6, ip.partition("%")[0]), "big"), True
-        return int.from_bytes(socket.inet_aton(ip), "big"), False
-    except (OSError, ValueError):
-        return _UNKNOWN
-
-
-def is_local(remote: Address, local: Address) -> bool:
-    """Same address at both ends, loopback, or no IP at all."""
-    ip = remote.ip
-    return not ip or ip.startswith("127.") or ip == "::1" or ip == local.ip
 
 
 class _Sources:
@@ -160,17 +90,30 @@ _Transports = dict[str, _Protocols]
 _Names = dict[str, _Transports]
 
 
-class FilterChainMatcher:
-    """Compiled criteria.  Chains are numbers: their index in the list given."""
+class ChainChooser:
+    """Finds the chain of a connection.  Chains are numbers: their index among the listener's.
+
+    This one finds none; see :class:`FilterChainMatcher`, and ``ChainTree`` in ``filter_chain_tree``.
+    """
+
+    def __init__(self, catch_all: int = -1) -> None:
+        self.catch_all: int = catch_all
+        """The chain, when there is just one and it takes everything; else -1."""
+
+    def find(self, info: ConnectionInfo) -> int:
+        """The index of the chain; -1 for the default chain, -2 for none at all."""
+        return -1
+
+
+class FilterChainMatcher(ChainChooser):
+    """Compiled criteria."""
 
     def __init__(self, matches: tuple[ChainMatch, ...]) -> None:
         """``matches`` must not overlap (:func:`overlap`)."""
-        self.catch_all: int = 0 if matches == (EVERYTHING,) else -1
-        """The chain, when there is just one and it takes everything."""
+        super().__init__(0 if matches == (EVERYTHING,) else -1)
         self._ports: dict[int, PrefixTable[_Names]] = _compiled(matches)
 
     def find(self, info: ConnectionInfo) -> int:
-        """The index of the chain, or -1."""
         if self.catch_all >= 0:
             return self.catch_all
         local = info.local

@@ -15,7 +15,8 @@ from weft.proxy.context import WorkerContext
 from weft.proxy.listener.accept import AcceptedConnection
 from weft.proxy.listener.chain import ChainDrain, RunningChain
 from weft.proxy.listener.filter import ListenerFilter
-from weft.proxy.listener.filter_chain_match import FilterChainMatcher
+from weft.proxy.listener.filter_chain_match import ChainChooser, FilterChainMatcher
+from weft.proxy.listener.filter_chain_tree import NO_CHAIN, ChainTree
 from weft.proxy.listener.settings import ListenerFilterSettings, ListenerSettings
 from weft.proxy.listener.stats import ListenerStats, WorkerListenerStats, stat_name
 from weft.proxy.network.connection import Connection
@@ -49,7 +50,7 @@ class Listener:
         self._default: RunningChain | None = None
         self._only: RunningChain | None = None
         """The chain of every connection, when there is just one without criteria."""
-        self._matcher = FilterChainMatcher(())
+        self._chooser = ChainChooser()
         self.draining_chains: list[ChainDrain] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._paths: list[str] = []
@@ -191,18 +192,27 @@ class Listener:
         ):
             default = RunningChain(wanted, self.context)
         self._chains, self._default = chains, default
-        self._matcher = FilterChainMatcher(tuple(item.match for item in settings.filter_chains))
-        if self._matcher.catch_all >= 0:
+        self._chooser = self._chooser_of(settings)
+        if self._chooser.catch_all >= 0:
             self._only = chains[0]
         else:
-            self._only = default if not chains else None
+            self._only = default if not chains and settings.chain_tree is None else None
+
+    def _chooser_of(self, settings: ListenerSettings) -> ChainChooser:
+        chains = settings.filter_chains
+        if settings.chain_tree is not None:
+            names = tuple(item.name for item in chains)
+            return ChainTree(settings.chain_tree, names, self.context.runtime)
+        return FilterChainMatcher(tuple(item.match for item in chains))
 
     def choose(self, info: ConnectionInfo) -> RunningChain | None:
         """The chain of a new connection; None when it matches none."""
         if self._only is not None:
             return self._only
-        index = self._matcher.find(info)
-        return self._default if index < 0 else self._chains[index]
+        index = self._chooser.find(info)
+        if index >= 0:
+            return self._chains[index]
+        return None if index == NO_CHAIN else self._default
 
     # -- for connections -------------------------------------------------------------------------
 

@@ -15,7 +15,9 @@ from weft.proxy.listener.chain_settings import (
     filter_chain_settings,
     filter_chains_settings,
 )
+from weft.proxy.listener.filter_chain_tree import chain_tree
 from weft.proxy.listener.port_predicate import PortPredicate, port_predicate
+from weft.proxy.matching.tree import Tree
 from weft.proxy.worker_counts import WorkerCounts
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class ListenerSettings:
     bind_to_port: bool = True
     filter_chains: tuple[FilterChainSettings, ...] = ()
     default_filter_chain: FilterChainSettings | None = None
+    chain_tree: Tree[str] | None = None
+    """``filter_chain_matcher``, to names of chains; None: the chains have criteria of their own."""
     listener_filters: tuple[ListenerFilterSettings, ...] = ()
     filters_timeout: float = DEFAULT_FILTERS_TIMEOUT
     """Seconds that listener filters may take together; 0 for no limit."""
@@ -82,7 +86,8 @@ class ListenerSettings:
     message_bytes: bytes = b""
     """The message, serialized: equal bytes mean an unchanged listener."""
     frame_bytes: bytes = b""
-    """The same without its filter chains: equal bytes mean that the sockets can stay."""
+    """The same without its filter chains and how they are chosen: equal bytes mean that the sockets
+    can stay."""
 
     @property
     def address(self) -> ListenAddress:
@@ -105,8 +110,10 @@ def listener_settings(message: Any, where: Where) -> ListenerSettings | None:
     frame.CopyFrom(message)
     del frame.filter_chains[:]
     frame.ClearField("default_filter_chain")
+    frame.ClearField("filter_chain_matcher")
 
-    chains = filter_chains_settings(message.filter_chains, where.field("filter_chains"))
+    matched = message.HasField("filter_chain_matcher")
+    chains = filter_chains_settings(message.filter_chains, where.field("filter_chains"), by_name=matched)
     default = (
         filter_chain_settings(message.default_filter_chain, where.field("default_filter_chain"))
         if message.HasField("default_filter_chain")
@@ -127,6 +134,13 @@ def listener_settings(message: Any, where: Where) -> ListenerSettings | None:
         bind_to_port=_bind_to_port(message),
         filter_chains=chains,
         default_filter_chain=default,
+        chain_tree=chain_tree(
+            message.filter_chain_matcher,
+            frozenset([chain.name for chain in chains]),
+            where.field("filter_chain_matcher"),
+        )
+        if matched
+        else None,
         listener_filters=filters,
         filters_timeout=DEFAULT_FILTERS_TIMEOUT if timeout is None else timeout,
         continue_on_filters_timeout=message.continue_on_listener_filters_timeout,
@@ -164,10 +178,6 @@ def _supported(message: Any, where: Where) -> bool:
         where.field("api_listener").problem("not supported yet: API listeners")
     if message.HasField("fcds_config"):
         where.field("fcds_config").problem("not supported yet: filter chain discovery (FCDS)")
-    if message.HasField("filter_chain_matcher"):
-        where.field("filter_chain_matcher").problem(
-            "not supported yet: filter_chain_matcher (the matching API); use filter_chain_match in each chain"
-        )
     return len(where.problems.items) == before
 
 

@@ -11,6 +11,7 @@ from weft.api.values import optional_seconds, without_effect, wrapped
 from weft.http.message import Request
 from weft.proxy.clock import Clock
 from weft.proxy.observe.stream_info import StreamInfo
+from weft.proxy.route.cluster_specifier import ClusterSpecifier, cluster_specifier
 from weft.proxy.route.filter_settings import FilterSettings, filter_settings
 from weft.proxy.route.hash_policy import NO_HASH, HashPolicy, hash_policy
 from weft.proxy.route.header_rules import HeaderRules, chain, header_edits
@@ -31,6 +32,8 @@ from weft.proxy.route.supported import has, only
 from weft.proxy.runtime import Runtime
 
 FORWARD: Final = 0
+
+_NO_RUNTIME: Final = Runtime()
 
 _LARGEST_SUM: Final = 2**32 - 1
 
@@ -145,6 +148,8 @@ class Forward:
     def __init__(self, clusters: Clusters) -> None:
         self.clusters: Clusters = clusters
         self._single: Target | None = clusters.single
+        self.specifier: ClusterSpecifier | None = None
+        """A plugin that names the cluster, in place of ``clusters``."""
         self.path_rewrite: PathRewrite | None = None
         self.host_rewrite: HostRewrite | None = None
         self.auto_host_rewrite: bool = False
@@ -173,6 +178,11 @@ class Forward:
         self.metadata_match: dict[str, Any] | None = None
         """Wanted of hosts, for clusters with subsets."""
 
+    def use(self, specifier: ClusterSpecifier) -> None:
+        """Let a plugin name the cluster."""
+        self.specifier = specifier
+        self._single = None
+
     @property
     def has_stream_times(self) -> bool:
         """Whether the route changes timeouts of the stream itself."""
@@ -185,9 +195,17 @@ class Forward:
         runtime: Runtime | None = None,
         info: StreamInfo | None = None,
     ) -> Target:
-        """The cluster, by the stream's stable random number; the same whenever it is asked."""
+        """The cluster, by the stream's stable random number; a plugin that names it may raise."""
         single = self._single
-        return single if single is not None else self.clusters.choose(request, info, random_value, runtime)
+        if single is not None:
+            return single
+        specifier = self.specifier
+        if specifier is not None and info is not None:
+            found: Any = specifier.choose(request, info, random_value, runtime or _NO_RUNTIME)
+            if found is not None and not isinstance(found, str):
+                raise TypeError(f"a cluster specifier gave {found!r} for a cluster's name")
+            return Target(found or "")
+        return self.clusters.choose(request, info, random_value, runtime)
 
     def rewrite(
         self,
@@ -216,7 +234,14 @@ class Forward:
         """For ``auto_host_rewrite``, once a host is picked."""
         replace_authority(request, host, self.append_x_forwarded_host, original_host)
 
+    def cluster_names(self) -> set[str]:
+        """Every cluster that is known to be named (not those that request headers name)."""
+        names = {target.cluster for target in self.clusters.targets if target.cluster}
+        return names if self.specifier is None else names | self.specifier.clusters()
+
     def describe(self) -> str:
+        if self.specifier is not None:
+            return f"forward to {self.specifier.describe()}"
         parts = []
         for target in self.clusters.targets:
             name = target.cluster or f"header {target.cluster_header.decode('latin-1')}"
@@ -230,7 +255,8 @@ class Forward:
 
 _KNOWN: Final = frozenset(
     (
-        "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code",
+        "cluster", "cluster_header", "weighted_clusters", "cluster_specifier_plugin",
+        "inline_cluster_specifier_plugin", "cluster_not_found_response_code",
         "prefix_rewrite", "regex_rewrite", "path_rewrite", "path_rewrite_policy", "host_rewrite_literal", "auto_host_rewrite",
         "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite", "append_x_forwarded_host",
         "timeout", "idle_timeout", "flush_timeout", "retry_policy", "priority", "upgrade_configs",
@@ -251,14 +277,17 @@ def forward(
     default_retry: RetrySettings | None,
     host_limits: RateLimits,
     where: Where,
+    specifiers: dict[str, ClusterSpecifier] | None = None,
 ) -> Forward:
     """From an ``envoy.config.route.v3.RouteAction``.
 
     ``name`` is the route table's, ``outer_filters`` the per-filter settings around the action (most
-    specific first), ``default_retry`` and ``host_limits`` the virtual host's.
+    specific first), ``default_retry`` and ``host_limits`` the virtual host's, ``specifiers`` the table's
+    plugins.
     """
     _check(message, where)
     action = Forward(_clusters(message, name, outer_filters, where))
+    _set_specifier(action, message, specifiers or {}, where)
     action.path_rewrite = path_rewrite(message, match, where)
     action.host_rewrite = host_rewrite(message, where)
     action.auto_host_rewrite = wrapped(message, "auto_host_rewrite", False)
@@ -304,6 +333,21 @@ def forward(
     return action
 
 
+def _set_specifier(
+    action: Forward, message: Any, specifiers: dict[str, ClusterSpecifier], where: Where
+) -> None:
+    kind = message.WhichOneof("cluster_specifier")
+    if kind == "inline_cluster_specifier_plugin":
+        action.use(cluster_specifier(message.inline_cluster_specifier_plugin, where.field(kind)))
+    elif kind == "cluster_specifier_plugin":
+        name = message.cluster_specifier_plugin
+        specifier = specifiers.get(name)
+        if specifier is None:
+            where.field(kind).problem(f"Unknown cluster specifier plugin name: {name} is used in the route")
+        else:
+            action.use(specifier)
+
+
 def _check(message: Any, where: Where) -> None:
     only(message, _KNOWN, where)
     without_effect(message, ("flush_timeout", "max_grpc_timeout", "grpc_timeout_offset"), where)
@@ -332,7 +376,7 @@ def _clusters(message: Any, name: str, outer_filters: tuple[FilterSettings, ...]
     if kind != "weighted_clusters":
         if kind is None:
             where.problem("a route needs one of cluster, cluster_header, weighted_clusters")
-        return Clusters((Target(""),))  # an unknown kind is reported as not supported
+        return Clusters((Target(""),))  # a plugin, if anything, names the cluster
     where = where.field("weighted_clusters")
     weighted = message.weighted_clusters
     only(weighted, _WEIGHTED, where)

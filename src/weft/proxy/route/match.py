@@ -10,6 +10,7 @@ from weft.api.problems import Where
 from weft.api.values import fraction, wrapped
 from weft.http.message import Request
 from weft.http.path import without_query
+from weft.proxy.address import Address
 from weft.proxy.matchers import (
     CookieMatcher,
     HeaderMatcher,
@@ -20,7 +21,9 @@ from weft.proxy.matchers import (
     query_parameter_matcher,
     string_matcher,
 )
+from weft.proxy.matching.inputs import filter_state
 from weft.proxy.observe.stream_info import StreamInfo
+from weft.proxy.prefixes import PrefixTable, canonical_all, parsed
 from weft.proxy.regex import Regex, compile_regex
 from weft.proxy.route.supported import has, items, only
 from weft.proxy.route.template import PathTemplate, path_template
@@ -222,15 +225,35 @@ class FilterStateCondition(Condition):
         self.matcher: StringMatcher = matcher
 
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
-        value: Any = None
-        if info.filter_state is not None:
-            value = info.filter_state.get(self.key)
-        if value is None and info.connection.filter_state is not None:
-            value = info.connection.filter_state.get(self.key)
+        value = filter_state(self.key, info.connection, info)
         return value is not None and self.matcher.matches(str(value).encode("utf-8", "surrogateescape"))
 
     def describe(self) -> str:
         return f"filter state {self.key} {self.matcher.describe()}"
+
+
+class FilterStateAddressCondition(Condition):
+    """``address_match``; an object that is no address is in no range, inverted or not."""
+
+    __slots__ = ("_table", "invert", "key", "prefixes")
+
+    def __init__(self, key: str, prefixes: tuple[str, ...], invert: bool) -> None:
+        self.key: str = key
+        self.prefixes: tuple[str, ...] = prefixes
+        self.invert: bool = invert
+        self._table: PrefixTable[bool] = PrefixTable(dict.fromkeys(prefixes, True))
+
+    def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
+        value = filter_state(self.key, info.connection, info)
+        if value is None:
+            return False
+        text: str = value.ip if isinstance(value, Address) else str(value)
+        address = parsed(text.encode("utf-8", "surrogateescape"))
+        return address is not None and (self._table.find(address[0], address[1]) is not None) != self.invert
+
+    def describe(self) -> str:
+        verb = "is outside of" if self.invert else "is in"
+        return f"filter state {self.key} {verb} {', '.join(self.prefixes) or 'no range'}"
 
 
 def is_grpc(content_type: bytes | None) -> bool:
@@ -342,5 +365,9 @@ def _filter_state(message: Any, where: Where) -> Condition:
         return FilterStateCondition(
             message.key, string_matcher(message.string_match, where.field("string_match"))
         )
-    where.problem("not supported yet: filter state matches other than string_match")
+    if has(message, "address_match"):
+        address = message.address_match
+        place = where.field("address_match").field("ranges")
+        return FilterStateAddressCondition(message.key, canonical_all(address.ranges, place), address.invert_match)
+    where.problem("one of string_match, address_match is required")
     return Condition()

@@ -17,7 +17,10 @@ from weft.http.message import Request
 from weft.http.path import without_parameters
 from weft.proxy.clock import Clock
 from weft.proxy.matchers import HeaderMatcher, header_matcher
+from weft.proxy.matching.inputs import Subject
+from weft.proxy.matching.tree import Inconclusive, Tree
 from weft.proxy.observe.stream_info import StreamInfo
+from weft.proxy.route.cluster_specifier import ClusterSpecifier, cluster_specifiers
 from weft.proxy.route.domains import Domains, port_start
 from weft.proxy.route.filter_settings import DISABLED, ENABLED, FilterSettings, filter_settings
 from weft.proxy.route.forward import FORWARD, Forward, Target, forward
@@ -39,6 +42,7 @@ from weft.proxy.route.respond import (
     redirect,
 )
 from weft.proxy.route.retry import RetrySettings, retry_settings
+from weft.proxy.route.route_matcher import route_matcher
 from weft.proxy.route.supported import only
 from weft.proxy.runtime import Runtime
 
@@ -120,6 +124,9 @@ class VirtualHost:
         self.name: str = name
         self.domains: tuple[str, ...] = ()
         self.routes: tuple[Route, ...] = ()
+        """In their order; of a ``tree``, all that it may lead to."""
+        self.tree: Tree[tuple[Route, ...]] | None = None
+        """``matcher``: finds the routes that are tried, in place of trying all."""
         self.metadata: dict[str, Any] | None = None
         self.require_tls: int = TLS_NONE
         self.virtual_clusters: tuple[VirtualCluster, ...] = ()
@@ -134,15 +141,18 @@ class VirtualHost:
         """The first route, when it takes every path."""
         self._tls_redirect: Route | None = None
 
-    def seal(self, routes: tuple[Route, ...]) -> None:
+    def seal(self, routes: tuple[Route, ...], tree: Tree[tuple[Route, ...]] | None = None) -> None:
         """Set the routes, once: what makes finding fast is worked out here."""
         self.routes = routes
+        self.tree = tree
+        if self.require_tls:
+            self._tls_redirect = Route("", self, RouteMatch(PathMatch(PREFIX)), TlsRedirect())
+        if tree is not None:
+            return
         if routes and routes[0].plain_prefix == b"/" and not self.require_tls:
             self._first = routes[0]
         if len(routes) >= INDEX_FROM:
             self._index = PathIndex([route.match.path for route in routes])
-        if self.require_tls:
-            self._tls_redirect = Route("", self, RouteMatch(PathMatch(PREFIX)), TlsRedirect())
 
     def find(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> Route | None:
         path = request.path
@@ -153,6 +163,14 @@ class VirtualHost:
             return self._tls_redirect
         if self.ignore_path_parameters and b";" in path:
             path = without_parameters(path)
+        tree = self.tree
+        if tree is not None:
+            found = tree.find(Subject(info.connection, runtime, info, request))
+            if found is not None and not isinstance(found, Inconclusive):
+                for route in found:
+                    if route.match.matches(path, request, info, random_value, runtime):
+                        return route
+            return None
         index = self._index
         if index is not None:
             for number in index.candidates(path):
@@ -248,7 +266,7 @@ class RouteTable:
             for route in virtual_host.routes:
                 action = route.action
                 if isinstance(action, Forward):
-                    names.update([target.cluster for target in action.clusters.targets if target.cluster])
+                    names.update(action.cluster_names())
         return names
 
 
@@ -268,7 +286,7 @@ _VIRTUAL_HOST: Final = frozenset(
         "name", "domains", "routes", "require_tls", "virtual_clusters", "request_headers_to_add",
         "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
         "typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response",
-        "include_is_timeout_retry_header", "retry_policy", "metadata", "request_mirror_policies",
+        "include_is_timeout_retry_header", "retry_policy", "metadata", "matcher", "request_mirror_policies",
         # Without the filters that read them they do nothing.
         "rate_limits", "cors", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
     )
@@ -315,6 +333,9 @@ class _Scope:
         )
         self.mirrors: tuple[Mirror, ...] | None = None
         """The virtual host's, else the table's."""
+        self.specifiers: dict[str, ClusterSpecifier] = cluster_specifiers(
+            message.cluster_specifier_plugins, where.field("cluster_specifier_plugins")
+        )
 
     def rules(self, side: int, own: HeaderEdits | None) -> HeaderRules | None:
         """A route's own, the virtual host's and the table's; the last one wins."""
@@ -340,10 +361,6 @@ def route_table(message: Any, where: Where) -> RouteTable:
         table.metadata = plain_metadata(message.metadata)
     table.host_header = message.vhost_header.lower().encode()
     table._ignore_port = message.ignore_port_in_host_matching
-    place = where.field("cluster_specifier_plugins")
-    for i, plugin in enumerate(message.cluster_specifier_plugins):
-        if not plugin.is_optional:
-            place.item(i).problem("not supported yet: cluster specifier plugins")
     place = where.field("virtual_hosts")
     hosts = []
     for i, host in enumerate(message.virtual_hosts):
@@ -381,8 +398,18 @@ def _virtual_host(message: Any, table: Any, scope: _Scope, where: Where) -> Virt
     _inherit(message, given, scope, where)
     if message.virtual_clusters:
         host.virtual_clusters = _virtual_clusters(message.virtual_clusters, where.field("virtual_clusters"))
-    place = where.field("routes")
-    host.seal(tuple([_route(route, host, scope, place.item(i)) for i, route in enumerate(message.routes)]))
+    if message.HasField("matcher"):
+        if len(message.routes):
+            where.problem("cannot set both matcher and routes on virtual host")
+        tree, routes = route_matcher(
+            message.matcher, lambda route, at: _route(route, host, scope, at), where.field("matcher")
+        )
+        host.seal(routes, tree)
+    else:
+        place = where.field("routes")
+        host.seal(
+            tuple([_route(route, host, scope, place.item(i)) for i, route in enumerate(message.routes)])
+        )
     return host
 
 
@@ -468,7 +495,9 @@ def _forward(
     if action is None:
         told = len(where.problems.items)
         outer = (own_filters, scope.host_filters, scope.table_filters)
-        action = forward(message, match, scope.table_name, outer, scope.retry, scope.limits, where)
+        action = forward(
+            message, match, scope.table_name, outer, scope.retry, scope.limits, where, scope.specifiers
+        )
         if action.mirrors is None:
             action.mirrors = scope.mirrors
         if key and len(where.problems.items) == told:
