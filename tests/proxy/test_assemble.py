@@ -90,6 +90,23 @@ def test_clusters_of_routes(filters, expected):
     assert problems(config) == expected
 
 
+def test_clusters_of_the_routes_of_a_matcher_are_a_warning():
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": name}} for name in ("web", "wep")]
+    action = {"name": "r", "typed_config": {"@type": "type.googleapis.com/envoy.config.route.v3.RouteList", "routes": routes}}
+    matched = web({})
+    (host,) = matched["typed_config"]["route_config"]["virtual_hosts"]
+    del host["routes"]
+    host["matcher"] = {"on_no_match": {"action": action}}
+    config = {"static_resources": {"listeners": [listener("l", filters=[matched])], "clusters": [cluster("web")]}}
+
+    loaded = load_text(json.dumps(config))
+    server_settings(loaded.bootstrap, loaded.problems.where)
+
+    assert [(problem.warning, problem.path.partition("virtual_hosts[0].")[2], problem.text) for problem in loaded.problems.items] == [(
+        True, "matcher.on_no_match.action.typed_config.routes[1].route.cluster", "unknown cluster 'wep'; did you mean 'web'?",
+    )]  # fmt: skip
+
+
 TCP = {
     "name": "tcp",
     "typed_config": {

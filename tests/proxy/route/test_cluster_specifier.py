@@ -5,6 +5,7 @@ import pytest
 from weft.api.schema import find_type
 from weft.proxy import extensions
 from weft.proxy.extensions import ClusterSpecifierKind
+from weft.proxy.http.filter import HttpFilter
 from weft.proxy.route.cluster_specifier import ClusterSpecifier
 from weft.proxy.runtime import Runtime
 from weft.testing.peer import Upstream
@@ -162,6 +163,7 @@ static_resources:
                 route:
                   inline_cluster_specifier_plugin:
                     extension: {name: own, typed_config: {"@type": type.googleapis.com/google.protobuf.Struct, value: {}}}
+          upgrade_configs: [{upgrade_type: websocket}]
           http_filters:
           - name: router
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
@@ -204,6 +206,21 @@ async def test_a_plugin_that_fails_costs_one_request(path):
         assert running.stat("http.main.bugs") == 1
         assert "bug in a cluster specifier" in running.bugs.pop()
         assert await ask(running, b"/nobody") == b"HTTP/1.1 503 Service Unavailable"
+
+
+@pytest.mark.usefixtures("_installed")
+async def test_filters_and_upgrades_do_not_ask_the_plugin():
+    class Asks(HttpFilter):
+        def on_request(self, request, stream):
+            assert (stream.filter_settings("x"), stream.every_setting("x")) == (None, [])
+
+    async with proxy(BOOTSTRAP, http_filters=[Asks]) as running:
+        client = await running.connect("main")
+        client.send(b"GET /raise HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 500 ")
+        client.close()
+        assert "bug in a cluster specifier" in running.bugs.pop()
+        assert running.bugs == []
 
 
 def test_the_kind_is_known_by_its_category():

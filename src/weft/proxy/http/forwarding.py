@@ -306,9 +306,10 @@ class Forwarding:
         route = stream.route
         if route is not None and isinstance(route.action, Forward):
             allowed = route.action.upgrades.get(kind, allowed)
-            stream.cluster_name = route.action.choose(
-                stream.head, stream.random, self.manager.runtime, stream
-            ).cluster
+            if route.action.specifier is None:  # a plugin is asked once, by the router
+                stream.cluster_name = route.action.choose(
+                    stream.head, stream.random, self.manager.runtime, stream
+                ).cluster
         if not allowed:
             self.manager.stats.downstream_rq_ws_on_non_ws_route += 1
             stream.upgrade = False

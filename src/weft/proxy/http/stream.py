@@ -482,6 +482,6 @@ class Stream(StreamInfo):
             return []
         action = route.action
         target = None
-        if isinstance(action, Forward):
+        if isinstance(action, Forward) and action.specifier is None:
             target = action.choose(self.head, self.random, self.manager.runtime, self)
         return route.every_setting(name, target)
