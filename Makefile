@@ -13,7 +13,7 @@ TESTS ?= tests
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml setup.py tools/build_schema.py
+$(READY): pyproject.toml setup.py tools/build_schema.py tools/newer.proto
 	@PYTHON="$(PYTHON)" sh tools/make-venv $(VENV)
 	@echo "installing Weft and its tools into $(VENV) ..."
 	@WEFT_COMPILE=0 $(BIN)/python -m pip install -q -e '.[test,check]'
@@ -58,7 +58,7 @@ bench: compiled oracle ## compare with real Envoy, one core each (needs nginx, w
 
 conformance: $(READY) ## peers' own tests as data, where they stand beside the project
 	@if [ -x ../shared/conformance/run ]; then \
-	  for suite in $${SUITES:-validate http1-wire formatter}; do WEFT=$(CURDIR)/$(BIN)/weft ../shared/conformance/run $$suite $(ARGS) || true; done; \
+	  for suite in $${SUITES:-validate http1-wire formatter router-check route-diff}; do WEFT=$(CURDIR)/$(BIN)/weft ../shared/conformance/run $$suite $(ARGS) || true; done; \
 	else echo "skipped: there is no ../shared/conformance here"; fi
 
 clean: ## remove everything that was built

@@ -1,9 +1,11 @@
-"""Loading a bootstrap: files and inline YAML to one validated message, or every problem at once.
+"""Loading a configuration: files and inline YAML to one validated message, or every problem at once.
 
 The steps: text to nodes (:mod:`weft.api.document`), old names to new ones
 (:mod:`weft.api.upgrade`), nodes to a message (:mod:`weft.api.convert`), inline YAML merged over the
 file, and the rules of the schema (:mod:`weft.api.validate`).  What a message *means* is for the
 settings of each part; they go on adding to ``Loaded.problems``, whose places are known.
+
+A bootstrap is what a proxy starts from; :func:`load_message` loads a message of any other type.
 """
 
 import gc
@@ -32,13 +34,15 @@ INLINE: Final = "--config-yaml"
 SHALLOW: Final = 30
 """Levels of nesting that protobuf carries whatever they are."""
 
+ALLOW_DEPRECATED: Final = "envoy.features.enable_all_deprecated_features"
+
 MAX_BYTES: Final = 256 << 20
 """Of one configuration file."""
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A bootstrap that can be used.  ``problems`` holds the warnings, and knows the places."""
+    """A bootstrap (or what was asked for) that can be used.  ``problems`` holds the warnings, and knows the places."""
 
     bootstrap: Any
     problems: Problems
@@ -66,6 +70,23 @@ def load_bootstrap(
     return loaded
 
 
+def load_message(path: str, type_name: str, *, allow_deprecated: bool = False) -> tuple[Any, Problems]:
+    """The file at ``path`` as a message of the type ``type_name``, and the warnings.
+
+    Fields have the names of today: v2 is for bootstraps.  Raises :class:`ConfigError` with every problem that was found.  With ``allow_deprecated`` what is
+    deprecated is taken without a word, even where Envoy no longer takes it by default.
+    """
+    loaded = _load(
+        [_read(path)], type_name=type_name, runtime={ALLOW_DEPRECATED: True} if allow_deprecated else {}
+    )
+    if allow_deprecated:
+        loaded.problems.items = [
+            item for item in loaded.problems.items if not item.text.endswith(" is deprecated")
+        ]
+    loaded.problems.raise_if_any()
+    return loaded.bootstrap, loaded.problems
+
+
 def load_text(text: str, form: str = "yaml", name: str = "") -> Loaded:
     """Load a bootstrap from text (``yaml``, ``json`` or ``pb_text``)."""
     loaded = _load([_Source(name, form, text)])
@@ -83,8 +104,8 @@ class _Source:
     data: bytes = b""
     root: Node | None = field(default=None, repr=False)
 
-    def parse(self, problems: Problems) -> Node | None:
-        """The tree with old names replaced; problems of the text itself are raised."""
+    def parse(self, problems: Problems, old_names: bool) -> Node | None:
+        """The tree, with old names replaced if there may be any; problems of the text itself are raised."""
         try:
             root = parse_json(self.text) if self.form == "json" else parse_yaml(self.text)
         except DocumentError as error:
@@ -93,6 +114,8 @@ class _Source:
             line, column = (root.line, root.column) if root is not None else (0, 0)
             what = "nothing in it" if root is None else f"expected a mapping, not {root.describe()}"
             raise ConfigError([Problem("", what, self.name, line, column)])
+        if not old_names:
+            return root
 
         def report(path: Path, node: Node, text: str, warning: bool) -> None:
             problems.items.append(Problem(path_text(path), text, self.name, node.line, node.column, warning))
@@ -127,18 +150,25 @@ def _read(path: str) -> _Source:
     return _Source(path, form, text.removeprefix("\ufeff") if form == "yaml" else text)
 
 
-def _load(sources: list[_Source], allow_unknown_fields: bool = False) -> Loaded:
+def _load(
+    sources: list[_Source],
+    allow_unknown_fields: bool = False,
+    type_name: str = BOOTSTRAP,
+    runtime: dict[str, bool] | None = None,
+) -> Loaded:
+    """``runtime`` has boolean keys that the message itself does not give."""
     problems = Problems()
-    places = Places(sources)
+    places = Places(sources, type_name == BOOTSTRAP)
     # A tree of nodes is many small objects and no garbage: collecting while it grows is half the time.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        bootstrap = _convert_all(sources, problems)
+        bootstrap = _convert_all(sources, problems, type_name)
         if allow_unknown_fields:
             problems.items = [_excused(item) for item in problems.items]
         checked = Problems(locate=places.locate)
-        Checker(checked, features(bootstrap)).check(bootstrap)
+        keys = features(bootstrap) if type_name == BOOTSTRAP else {}
+        Checker(checked, {**keys, **(runtime or {})}).check(bootstrap)
         problems.items += _without_echoes(checked.items, problems.errors)
     finally:
         if collecting:
@@ -167,11 +197,11 @@ def _excused(problem: Problem) -> Problem:
     return replace(problem, warning=True) if unknown else problem
 
 
-def _convert_all(sources: list[_Source], problems: Problems) -> Any:
+def _convert_all(sources: list[_Source], problems: Problems, type_name: str) -> Any:
     bootstrap: Any = None
     broken: list[Problem] = []
     for source in sources:
-        message = message_class(BOOTSTRAP)()
+        message = message_class(type_name)()
         try:
             if source.form == "pb":
                 _from_binary(source, message, problems)
@@ -196,8 +226,10 @@ _NAMES_V3: Final = re.compile(r'"@type"\s*:\s*"[^"]*\.v3')
 
 def _quickly(source: _Source, message: Any) -> bool:
     """Fill ``message`` without minding places; false, and nothing filled, when there is anything to tell."""
-    if source.form != "json" or _NAMES_V3.search(source.text) is None:
+    if source.form != "json":
         return False
+    if message.DESCRIPTOR.full_name == BOOTSTRAP and _NAMES_V3.search(source.text) is None:
+        return False  # the names may be old
     root = quick_json(source.text)
     if root is None or root.kind != MAP:
         return False
@@ -217,7 +249,7 @@ def _quickly(source: _Source, message: Any) -> bool:
 def _from_nodes(source: _Source, message: Any, problems: Problems) -> None:
     if _quickly(source, message):
         return
-    source.root = source.parse(problems)
+    source.root = source.parse(problems, message.DESCRIPTOR.full_name == BOOTSTRAP)
     assert source.root is not None
 
     def report(path: Path, node: Node, text: str, warning: bool) -> None:
@@ -252,7 +284,9 @@ def _from_binary(source: _Source, message: Any, problems: Problems) -> None:
     try:
         message.MergeFromString(source.data)
     except DecodeError:
-        raise ConfigError([Problem("", f"not a binary {BOOTSTRAP}", source.name)]) from None
+        raise ConfigError(
+            [Problem("", f"not a binary {message.DESCRIPTOR.full_name}", source.name)]
+        ) from None
     _unknown_fields(message, "", source.name, problems)
 
 
@@ -297,8 +331,9 @@ class Places:
     read again when somebody asks.
     """
 
-    def __init__(self, sources: list[_Source]) -> None:
+    def __init__(self, sources: list[_Source], old_names: bool) -> None:
         self._sources = sources
+        self._old_names = old_names
 
     def forget(self) -> None:
         for source in self._sources:
@@ -313,7 +348,7 @@ class Places:
             if source.form not in ("yaml", "json"):
                 continue
             if source.root is None:
-                source.root = source.parse(Problems())
+                source.root = source.parse(Problems(), self._old_names)
             assert source.root is not None
             roots.append((source, source.root))
         if not roots:

@@ -14,12 +14,14 @@ Weft, a service mesh in Python.
 
 commands:
   proxy     carry traffic as an Envoy configuration says (the data plane)
+  route     test route tables: `weft route check`
 
 examples:
   weft proxy -c envoy.yaml                       run a configuration, one worker per core
   weft proxy -c envoy.yaml --concurrency 1       everything in one process: a sidecar
   weft proxy -c envoy.yaml --mode validate       check it, say everything that is wrong with it
   weft proxy --help                              all flags (they are Envoy's)
+  weft route check -c routes.yaml -t tests.yaml  test a route table, as Envoy's router_check_tool does
 """
 
 
@@ -36,6 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         try:
             return proxy(words[1:])
+        except KeyboardInterrupt:
+            return 130
+    if command == "route":
+        import gc
+
+        gc.disable()
+        from weft.cli.route import main as route
+
+        try:
+            return route(words[1:])
         except KeyboardInterrupt:
             return 130
     if command == "--version":

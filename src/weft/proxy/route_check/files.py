@@ -1,0 +1,119 @@
+"""What a check reads: the route table, and the tests.
+
+Two things are done to a table before it is compiled, as Envoy's tool does them: a runtime fraction
+of nothing becomes one of 1, so that ``random_value: 0`` is a request that it takes, and a runtime
+fraction counts only for tests that name its key.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from weft.api.load import BOOTSTRAP, load_message
+from weft.api.problems import ConfigError, Problem, Problems, Where
+from weft.proxy.route.table import RouteTable, route_table
+from weft.proxy.runtime import Runtime
+
+ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
+TESTS: Final = "envoy.RouterCheckToolSchema.Validation"
+
+_BOOTSTRAP: Final = re.compile(rb"""^\s*\{?\s*["']?(?:static_resources|staticResources)["']?\s*[:{]""", re.M)
+"""What only a bootstrap has, in any of the forms of text."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """A route table under test."""
+
+    config: Any
+    """The RouteConfiguration as it was written."""
+    table: RouteTable
+    problems: Problems
+    """Warnings."""
+    fractions: frozenset[str] = frozenset()
+    """Runtime keys of its routes' fractions."""
+    _runtimes: dict[str, Runtime] = field(default_factory=dict)
+
+    def runtime(self, key: str) -> Runtime:
+        """The runtime of a test that enables ``key``: what hangs on any other key does not happen."""
+        found = self._runtimes.get(key)
+        if found is None:
+            found = Runtime({name: "0/100" for name in self.fractions if name != key})
+            self._runtimes[key] = found
+        return found
+
+
+def load_table(path: str, name: str | None = None, *, allow_deprecated: bool = False) -> Checked:
+    """The table in the file at ``path``: a RouteConfiguration, or one of a bootstrap's.
+
+    ``name`` says which table of a bootstrap, where it has several.  Raises ConfigError.
+    """
+    if name is not None or _is_bootstrap(path):
+        config, where = _of_bootstrap(path, name, allow_deprecated)
+    else:
+        config, problems = load_message(path, ROUTES, allow_deprecated=allow_deprecated)
+        where = problems.where
+    prepared, keys = _prepared(config)
+    table = route_table(prepared, where)
+    where.problems.raise_if_any()
+    return Checked(config, table, where.problems, keys)
+
+
+def load_tests(path: str) -> tuple[Any, Problems]:
+    """The ``Validation`` in the file at ``path``, and the warnings.  Raises ConfigError."""
+    return load_message(path, TESTS)
+
+
+def _is_bootstrap(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return _BOOTSTRAP.search(file.read()) is not None
+    except (OSError, ValueError):
+        return False  # loading will say why
+
+
+def _of_bootstrap(path: str, name: str | None, allow_deprecated: bool) -> tuple[Any, Where]:
+    # Only here: this knows every part of a proxy, and takes as long to import as all the rest.
+    from weft.proxy.assemble import route_configs
+
+    bootstrap, problems = load_message(path, BOOTSTRAP, allow_deprecated=allow_deprecated)
+    place = problems.where.field("static_resources").field("listeners")
+    tables = [
+        found
+        for number, listener in enumerate(bootstrap.static_resources.listeners)
+        for found in route_configs(listener, place.item(number))
+    ]
+    names = ", ".join(config.name or "(no name)" for config, _ in tables)
+    if name is not None:
+        tables = [found for found in tables if found[0].name == name]
+    if not tables:
+        what = "no route table" if not names else f"no route table {name!r}; there are: {names}"
+        raise ConfigError([Problem("", f"{what} in this bootstrap" if not names else what, path)])
+    if len(tables) > 1:
+        text = f"several route tables, and --table does not say which: {names}"
+        raise ConfigError([Problem("", text, path)])
+    return tables[0]
+
+
+def _prepared(config: Any) -> tuple[Any, frozenset[str]]:
+    """A copy to compile, and the runtime keys of its fractions."""
+    matches = [
+        (i, j)
+        for i, host in enumerate(config.virtual_hosts)
+        for j, route in enumerate(host.routes)
+        if route.match.HasField("runtime_fraction")
+    ]
+    if not matches:
+        return config, frozenset()
+    prepared = type(config)()
+    prepared.CopyFrom(config)
+    keys: set[str] = set()
+    for i, j in matches:
+        fraction = prepared.virtual_hosts[i].routes[j].match.runtime_fraction
+        if not fraction.runtime_key:
+            fraction.default_value.numerator = 0  # no test can enable it
+            continue
+        keys.add(fraction.runtime_key)
+        if not fraction.default_value.numerator:
+            fraction.default_value.numerator = 1
+    return prepared, frozenset(keys)
