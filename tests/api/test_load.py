@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.api.load import load_bootstrap, load_text
+from weft.api.load import load_bootstrap, load_message, load_text
 from weft.api.problems import ConfigError
 from weft.api.schema import message_class
 
@@ -428,3 +428,71 @@ def test_wire_form_round_trips(tmp_path):
 
     assert load_bootstrap(str(path)).bootstrap == first
     assert isinstance(first, message_class("envoy.config.bootstrap.v3.Bootstrap"))
+
+
+# -- messages of other types -----------------------------------------------------------------------
+
+ROUTES = "envoy.config.route.v3.RouteConfiguration"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.yaml", b"name: r"),
+        ("a.json", b'{"name": "r",}'),
+        ("a.json", b'{"name": "r"}'),
+        ("a.pb_text", b'name: "r"'),
+        ("a.pb", b"\n\x01r"),
+    ],
+)
+def test_a_message_of_another_type(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    message, problems = load_message(str(tmp_path / name), ROUTES)
+
+    assert (message.DESCRIPTOR.full_name, message.name, problems.items) == (ROUTES, "r", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.yaml", b"name: r\nnode: {}", f":2:1: node: unknown field 'node' in {ROUTES}"),
+        (
+            "a.json",
+            b'{"virtual_hosts": [{"name": "v"}]}',
+            ":1:20: virtual_hosts[0].domains: must not be empty",
+        ),
+        ("a.pb", b"\xff\xff", f": not a binary {ROUTES}"),
+    ],
+)
+def test_a_message_of_another_type_that_is_wrong(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(ConfigError) as caught:
+        load_message(str(tmp_path / name), ROUTES)
+    assert str(caught.value) == str(tmp_path / name) + says
+
+
+OLD_ACTION = """
+virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c, %s}}]}]
+"""
+
+
+def test_old_names_are_for_bootstraps(tmp_path):
+    # The field is a new one here, and in a bootstrap of 2019 another word for host_rewrite_literal.
+    (tmp_path / "a.yaml").write_text(OLD_ACTION % "host_rewrite: '%REQ(x)%'")
+    message, problems = load_message(str(tmp_path / "a.yaml"), ROUTES)
+
+    assert message.virtual_hosts[0].routes[0].route.host_rewrite == "%REQ(x)%"
+    assert problems.items == []
+
+
+def test_deprecated_fields_may_be_allowed(tmp_path):
+    action = "dynamic_metadata: {descriptor_key: d, metadata_key: {key: k, path: [{key: p}]}}"
+    (tmp_path / "a.yaml").write_text(
+        OLD_ACTION % (f"max_grpc_timeout: 1s, rate_limits: [{{actions: [{{{action}}}]}}]")
+    )
+
+    with pytest.raises(ConfigError, match="deprecated and no longer allowed"):
+        load_message(str(tmp_path / "a.yaml"), ROUTES)
+    _, problems = load_message(str(tmp_path / "a.yaml"), ROUTES, allow_deprecated=True)
+    assert problems.items == []

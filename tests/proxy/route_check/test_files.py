@@ -1,0 +1,70 @@
+"""Tables and tests from files."""
+
+import pytest
+
+from weft.api.problems import ConfigError
+from weft.proxy.route_check.files import load_table, load_tests
+
+TABLE = """
+virtual_hosts:
+- name: v
+  domains: ["*"]
+  routes:
+  - match: {prefix: /, runtime_fraction: {default_value: {numerator: 0}, runtime_key: k}}
+    route: {cluster: c}
+  - match: {prefix: /, runtime_fraction: {default_value: {numerator: 7}}}
+    route: {cluster: c}
+"""
+
+
+def test_the_table_that_was_written_stays_as_it_was(tmp_path):
+    (tmp_path / "r.yaml").write_text(TABLE)
+    checked = load_table(str(tmp_path / "r.yaml"))
+
+    numerators = [
+        route.match.runtime_fraction.default_value.numerator
+        for route in checked.config.virtual_hosts[0].routes
+    ]
+    assert numerators == [0, 7]
+    assert checked.fractions == {"k"}
+
+
+def test_a_runtime_enables_one_key(tmp_path):
+    (tmp_path / "r.yaml").write_text(TABLE)
+    checked = load_table(str(tmp_path / "r.yaml"))
+
+    assert checked.runtime("k").values == {}
+    assert checked.runtime("").values == {"k": "0/100"}
+    assert checked.runtime("other") is checked.runtime("other")
+
+
+def test_names_are_those_of_today(tmp_path):
+    # What a bootstrap of 2019 may say is no RouteConfiguration.
+    (tmp_path / "r.yaml").write_text(TABLE.replace("{cluster: c}", "{cluster: c, use_websocket: true}"))
+
+    with pytest.raises(ConfigError, match="unknown field 'use_websocket'"):
+        load_table(str(tmp_path / "r.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.pb", b"\xff\xff"),
+        ("t.json", b"{} {}"),
+        ("t.yaml", b"a: [\n"),
+        ("t.pb_text", b"tests {"),
+        ("t.json", b"\xff"),
+    ],
+)
+def test_what_is_no_test_file(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(ConfigError) as error:
+        load_tests(str(tmp_path / name))
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_the_word_of_a_bootstrap_in_a_table_is_only_a_word(tmp_path):
+    (tmp_path / "r.yaml").write_text(TABLE.replace("cluster: c", "cluster: 'static_resources:'"))
+
+    assert len(load_table(str(tmp_path / "r.yaml")).table.virtual_hosts) == 1
