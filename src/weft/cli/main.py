@@ -41,9 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return 130
     if command == "route":
-        import gc
-
-        gc.disable()
         from weft.cli.route import main as route
 
         try:
