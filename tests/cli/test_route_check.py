@@ -427,7 +427,7 @@ def test_the_json_report(check):
         "virtual_host": "shop",
         "route": "",
         "place": "virtual_hosts[0].routes[2]",
-        "match": {"prefix": "/old"},
+        "conditions": ["prefix /old"],
     }
 
 
@@ -514,3 +514,21 @@ def test_the_programs_of_weft_route(capsys):
     assert "there is no 'chek'" in capsys.readouterr().err
     assert weft(["--help"]) == 0
     assert "weft route check" in capsys.readouterr().out
+
+
+def test_a_route_of_a_matcher_that_no_test_covers(check):
+    route = (
+        '{"@type": type.googleapis.com/envoy.config.route.v3.Route, match: {prefix: /}, route: {cluster: c}}'
+    )
+    table = f"""
+virtual_hosts:
+- name: v
+  domains: ["*"]
+  matcher: {{on_no_match: {{action: {{name: r, typed_config: {route}}}}}}}
+"""
+
+    assert check([case(cluster_name="c")], "--covall", table=table)[:2] == (
+        0,
+        "Current route coverage: 20%\n",
+    )
+    assert "Missing test for host: v, route: prefix /\n" in check([case()], "--covall", table=table)[1]

@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return proxy(words[1:])
         except KeyboardInterrupt:
             return 130
+        finally:
+            gc.enable()
     if command == "route":
         from weft.cli.route import main as route
 

@@ -135,7 +135,8 @@ def _print_missing(console: "_Console", given: argparse.Namespace, coverage: Any
 
     for route in coverage.uncovered():
         if given.covall:
-            told = f"route: {text_format.MessageToString(route.match)}"
+            written = None if route.match is None else text_format.MessageToString(route.match)
+            told = f"route: {written or ' and '.join(route.conditions)}"
         else:
             told = f"route name: {route.route}-{route.place}"
         console.line(f"Missing test for host: {route.virtual_host}, {told}")

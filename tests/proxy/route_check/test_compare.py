@@ -202,3 +202,12 @@ def test_a_matcher_that_cannot_be_compiled_is_a_problem():
     Assertions(message, problems.where)
 
     assert problems.errors[0].path.startswith("response_header_matches[0].safe_regex_match")
+
+
+def test_a_plugin_that_raised():
+    outcome = forwarded()
+    outcome.bug = "ValueError: no"
+
+    assert failures(outcome, cluster_name="c")[0] == [
+        "actual: [ValueError: no], test type: cluster_specifier"
+    ]

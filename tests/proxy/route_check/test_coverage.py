@@ -121,3 +121,35 @@ def test_what_is_not_covered(covered):
         ("one", "", "/d"),
         ("header", "named", "/"),
     ]
+
+
+TREE = """
+virtual_hosts:
+- name: tree
+  domains: ["*"]
+  matcher:
+    matcher_tree:
+      input:
+        name: header
+        typed_config:
+          "@type": type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput
+          header_name: to
+      exact_match_map:
+        map:
+          p: {action: {name: r, typed_config: {"@type": type.googleapis.com/envoy.config.route.v3.Route, name: first, match: {prefix: /}, route: {cluster: p}}}}
+          q: {action: {name: r, typed_config: {"@type": type.googleapis.com/envoy.config.route.v3.Route, name: second, match: {prefix: /x}, route: {weighted_clusters: {clusters: [{name: a, weight: 1}, {name: b, weight: 1}]}}}}}
+"""
+
+
+def test_the_routes_of_a_matcher(covered):
+    coverage = covered(("a", "/", "cluster_name", to("p")), table=TREE)
+
+    assert coverage.percent() == pytest.approx(100 / 3)
+    (found,) = coverage.uncovered()
+    assert (found.route, found.place, found.match, found.conditions) == (
+        "second",
+        "virtual_hosts[0].matcher",
+        None,
+        ["prefix /x"],
+    )
+    assert covered(("a", "/x", "cluster_name", to("q")), table=TREE).percent() == pytest.approx(100 / 3)

@@ -68,3 +68,14 @@ def test_the_word_of_a_bootstrap_in_a_table_is_only_a_word(tmp_path):
     (tmp_path / "r.yaml").write_text(TABLE.replace("cluster: c", "cluster: 'static_resources:'"))
 
     assert len(load_table(str(tmp_path / "r.yaml")).table.virtual_hosts) == 1
+
+
+def test_the_fractions_of_a_matcher(tmp_path):
+    route = '{"@type": type.googleapis.com/envoy.config.route.v3.Route, match: {prefix: /, runtime_fraction: {default_value: {numerator: 0}, runtime_key: t}}, route: {cluster: c}}'
+    (tmp_path / "r.yaml").write_text(
+        f"virtual_hosts: [{{name: v, domains: ['*'], matcher: {{on_no_match: {{action: {{name: r, typed_config: {route}}}}}}}}}]\n"
+    )
+    checked = load_table(str(tmp_path / "r.yaml"))
+
+    assert checked.fractions == {"t"}
+    assert checked.table.virtual_hosts[0].routes[0].match.conditions[0].chance.numerator == 1

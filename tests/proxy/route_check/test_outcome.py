@@ -8,6 +8,7 @@ from google.protobuf import json_format
 
 from weft.api.schema import message_class
 from weft.proxy.clock import Clock
+from weft.proxy.route.cluster_specifier import ClusterSpecifier
 from weft.proxy.route_check.files import TESTS, load_table
 from weft.proxy.route_check.outcome import play
 
@@ -366,3 +367,20 @@ def test_a_direct_response_comes_over_what_the_test_gives(outcome):
         (b"content-length", b"5"),
     ]
     assert got.response_status == b"99,203"
+
+
+class Broken(ClusterSpecifier):
+    def choose(self, request, info, random_value, runtime):
+        raise ValueError("no such thing")
+
+
+def test_a_plugin_that_raises(tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps(host([to("c")])))
+    checked = load_table(str(tmp_path / "r.json"))
+    checked.table.virtual_hosts[0].routes[0].action.use(Broken())
+    given = message_class(INPUT)(authority="a", path="/", method="GET")
+    loop = asyncio.new_event_loop()
+    got = play(checked, given, Clock(loop))
+    loop.close()
+
+    assert (got.cluster, got.bug) == ("", "ValueError: no such thing")

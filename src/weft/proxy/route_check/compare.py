@@ -47,6 +47,8 @@ class Assertions:
     def failures(self, outcome: Outcome, coverage: Coverage) -> list[Failure]:
         """What does not hold, in the order in which the tool looks."""
         found: list[Failure] = []
+        if outcome.bug:
+            found.append(Failure("cluster_specifier", outcome.bug))
         for name, actual in _texts(self._message, outcome):
             expected = str(getattr(self._message, name).value)
             if actual == expected:

@@ -9,7 +9,7 @@ it is covered.  So coverage can be above 100 %.
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from weft.proxy.route.table import Route, RouteTable, TlsRedirect
+from weft.proxy.route.table import Forward, Route, RouteTable, TlsRedirect, VirtualHost
 from weft.proxy.route_check.outcome import Outcome
 
 FORWARDED: Final = frozenset(
@@ -28,7 +28,9 @@ class Uncovered(NamedTuple):
     place: str
     """Such as ``virtual_hosts[0].routes[3]``."""
     match: Any
-    """The RouteMatch."""
+    """The RouteMatch as it was written; None for a route of a matcher."""
+    conditions: list[str]
+    """What the route asks of a request."""
 
 
 class Coverage:
@@ -39,9 +41,9 @@ class Coverage:
         self._table = table
         self._asserted: dict[tuple[Route | None, str | None], set[str]] = {}
         self._total = sum(
-            len(route.route.weighted_clusters.clusters) if route.route.HasField("weighted_clusters") else 1
-            for host in config.virtual_hosts
-            for route in host.routes
+            _parts(route, written)
+            for host, virtual_host in zip(config.virtual_hosts, table.virtual_hosts, strict=True)
+            for route, written in _pairs(virtual_host, host)
         )
 
     def mark(self, outcome: Outcome, what: str) -> None:
@@ -67,7 +69,22 @@ class Coverage:
     def uncovered(self) -> Iterator[Uncovered]:
         covered = {route for route, _ in self._asserted}
         for i, host in enumerate(self._config.virtual_hosts):
-            routes = self._table.virtual_hosts[i].routes
-            for j, route in enumerate(host.routes):
-                if routes[j] not in covered:
-                    yield Uncovered(host.name, route.name, f"virtual_hosts[{i}].routes[{j}]", route.match)
+            for j, (route, written) in enumerate(_pairs(self._table.virtual_hosts[i], host)):
+                if route not in covered:
+                    within = f"routes[{j}]" if written is not None else "matcher"
+                    match = None if written is None else written.match
+                    place = f"virtual_hosts[{i}].{within}"
+                    yield Uncovered(host.name, route.name, place, match, route.match.describe())
+
+
+def _pairs(virtual_host: VirtualHost, message: Any) -> Iterator[tuple[Route, Any]]:
+    """Its routes, each with the Route message; None for those that stand in a matcher."""
+    written = message.routes if virtual_host.tree is None else [None] * len(virtual_host.routes)
+    return zip(virtual_host.routes, written, strict=True)
+
+
+def _parts(route: Route, written: Any) -> int:
+    """In how many ways it is to be covered."""
+    if written is not None:
+        return len(written.route.weighted_clusters.clusters) or 1
+    return len(route.action.clusters.targets) if isinstance(route.action, Forward) else 1

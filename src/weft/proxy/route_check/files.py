@@ -1,7 +1,7 @@
 """What a check reads: the route table, and the tests.
 
-Two things are done to a table before it is compiled, as Envoy's tool does them: a runtime fraction
-of nothing becomes one of 1, so that ``random_value: 0`` is a request that it takes, and a runtime
+Two things are done to a table for the tests' sake, as Envoy's tool does them: a runtime fraction of
+nothing becomes one of 1, so that ``random_value: 0`` is a request that it takes, and a runtime
 fraction counts only for tests that name its key.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from weft.api.load import BOOTSTRAP, load_message
 from weft.api.problems import ConfigError, Problem, Problems, Where
+from weft.proxy.route.match import ShareCondition
 from weft.proxy.route.table import RouteTable, route_table
 from weft.proxy.runtime import Runtime
 
@@ -53,10 +54,9 @@ def load_table(path: str, name: str | None = None, *, allow_deprecated: bool = F
     else:
         config, problems = load_message(path, ROUTES, allow_deprecated=allow_deprecated)
         where = problems.where
-    prepared, keys = _prepared(config)
-    table = route_table(prepared, where)
+    table = route_table(config, where)
     where.problems.raise_if_any()
-    return Checked(config, table, where.problems, keys)
+    return Checked(config, table, where.problems, _fractions(table))
 
 
 def load_tests(path: str) -> tuple[Any, Problems]:
@@ -95,25 +95,19 @@ def _of_bootstrap(path: str, name: str | None, allow_deprecated: bool) -> tuple[
     return tables[0]
 
 
-def _prepared(config: Any) -> tuple[Any, frozenset[str]]:
-    """A copy to compile, and the runtime keys of its fractions."""
-    matches = [
-        (i, j)
-        for i, host in enumerate(config.virtual_hosts)
-        for j, route in enumerate(host.routes)
-        if route.match.HasField("runtime_fraction")
-    ]
-    if not matches:
-        return config, frozenset()
-    prepared = type(config)()
-    prepared.CopyFrom(config)
+def _fractions(table: RouteTable) -> frozenset[str]:
+    """Make the fractions of a table those of a test; their runtime keys."""
     keys: set[str] = set()
-    for i, j in matches:
-        fraction = prepared.virtual_hosts[i].routes[j].match.runtime_fraction
-        if not fraction.runtime_key:
-            fraction.default_value.numerator = 0  # no test can enable it
-            continue
-        keys.add(fraction.runtime_key)
-        if not fraction.default_value.numerator:
-            fraction.default_value.numerator = 1
-    return prepared, frozenset(keys)
+    for host in table.virtual_hosts:
+        for route in host.routes:
+            for condition in route.match.conditions:
+                if not isinstance(condition, ShareCondition):
+                    continue
+                chance = condition.chance
+                if not chance.key:
+                    chance.numerator = 0  # no test can enable it
+                    continue
+                keys.add(chance.key)
+                if not chance.numerator:
+                    chance.numerator = 1
+    return frozenset(keys)

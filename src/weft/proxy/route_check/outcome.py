@@ -29,6 +29,7 @@ class Outcome:
     """A request that has been through the table."""
 
     __slots__ = (
+        "bug",
         "cluster",
         "location",
         "request",
@@ -54,6 +55,8 @@ class Outcome:
         self.status: int | None = None
         """What a redirect or a direct response answers with; None for anything else."""
         self.location: bytes = b""
+        self.bug: str = ""
+        """What a cluster specifier plugin raised."""
 
     @property
     def forwards(self) -> bool:
@@ -88,7 +91,11 @@ def play(checked: Checked, given: Any, clock: Clock) -> Outcome:
     action = route.action
     if isinstance(action, Forward):
         # Weights are the configuration's: a test enables one key, and it is for fractions.
-        target = action.choose(request, random_value, None, info)
+        try:
+            target = action.choose(request, random_value, None, info)
+        except Exception as error:
+            outcome.bug = f"{type(error).__name__}: {error}"
+            target = Target("")
         outcome.cluster = info.cluster_name = target.cluster
         outcome.timeout = action.timeout
         _forward(outcome, route, action, target, info, clock)

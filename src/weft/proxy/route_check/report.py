@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-from google.protobuf import json_format
-
 from weft.api.problems import Locate
 from weft.proxy.route_check.check import Report, Result
 
@@ -28,7 +26,7 @@ def write_report(
                     "virtual_host": route.virtual_host,
                     "route": route.route,
                     "place": route.place,
-                    "match": json_format.MessageToDict(route.match, preserving_proto_field_name=True),
+                    "conditions": route.conditions,
                 }
                 for route in report.coverage.uncovered()
             ],
