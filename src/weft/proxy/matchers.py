@@ -1,7 +1,8 @@
 """Matchers of strings, headers, query parameters and cookies, as configurations write them.
 
 Compiled once; matching is plain method calls on bytes, and never raises.  Each matcher can
-``describe()`` itself, so that a route that does not match can say why.  Regular expressions are in
+``describe()`` what it wants and tell the values it has ``seen``, so that a route that does not match
+can say why (:mod:`weft.proxy.explain`).  Regular expressions are in
 :mod:`weft.proxy.regex`, metadata in :mod:`weft.proxy.value_matchers`.
 """
 
@@ -235,6 +236,13 @@ class HeaderMatcher:
             return self.accepts(found)
         return self.invert
 
+    def seen(self, message: Request) -> list[bytes]:
+        """The values that :meth:`matches` looks at."""
+        values = message.header_all(self.name)
+        if len(values) > 1 and self._one_in_requests:
+            return [b",".join([value for value in values if value])]
+        return values
+
     def describe(self) -> str:
         name = self.name.decode("latin-1")
         if self.matcher is None:
@@ -306,6 +314,10 @@ class QueryParameterMatcher:
             return (value is not None) == self.present
         return value is not None and self.matcher.matches(value)
 
+    def seen(self, path: bytes) -> list[bytes]:
+        value = query_parameter(path, self.name)
+        return [] if value is None else [value]
+
     def describe(self) -> str:
         name = self.name.decode("utf-8", "replace")
         if self.matcher is None:
@@ -350,6 +362,10 @@ class CookieMatcher:
     def matches(self, headers: Headers) -> bool:
         value = cookie(headers, self.name)
         return (value is not None and self.matcher.matches(value)) != self.invert
+
+    def seen(self, headers: Headers) -> list[bytes]:
+        value = cookie(headers, self.name)
+        return [] if value is None else [value]
 
     def describe(self) -> str:
         verdict = f"cookie {self.name.decode('utf-8', 'replace')} {self.matcher.describe()}"

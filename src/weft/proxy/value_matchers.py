@@ -158,13 +158,20 @@ class MetadataMatcher:
         self.invert: bool = invert
 
     def matches(self, metadata: dict[str, Any] | None) -> bool:
+        return self.matcher.matches(self._value(metadata)) != self.invert
+
+    def seen(self, metadata: dict[str, Any] | None) -> list[Any]:
+        """The value that :meth:`matches` looks at; empty when there is none."""
+        value = self._value(metadata)
+        return [] if value is ABSENT else [value]
+
+    def _value(self, metadata: dict[str, Any] | None) -> Any:
         value: Any = ABSENT if metadata is None else metadata.get(self.namespace, ABSENT)
         for key in self.path:
             if not isinstance(value, dict):
-                value = ABSENT
-                break
+                return ABSENT
             value = value.get(key, ABSENT)
-        return self.matcher.matches(value) != self.invert
+        return value
 
     def describe(self) -> str:
         verdict = f"metadata {':'.join((self.namespace, *self.path))} {self.matcher.describe()}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FIRST_ATTEMPT: Final = Field(b"x-envoy-attempt-count", b"1")
 _OVERLOADED: Final = [Field(b"x-envoy-overloaded", b"true")]
 _TIMEOUT_HEADER: Final = b"x-envoy-upstream-rq-timeout-ms"
-_FOR_ROUTERS: Final = (
+FOR_ROUTERS: Final = (
     b"x-envoy-retry-on",
     b"x-envoy-retry-grpc-on",
     b"x-envoy-max-retries",
@@ -120,8 +120,8 @@ class Router:
         timeout = action.timeout
         if self.envoy_headers:
             if headers.mask & ENVOY:
-                timeout = _asked_timeout(headers, timeout)
-                for name in _FOR_ROUTERS:
+                timeout = asked_timeout(headers, timeout)
+                for name in FOR_ROUTERS:
                     headers.drop(name)
             retry = action.retry
             if (
@@ -183,7 +183,7 @@ class Router:
         return expected
 
 
-def _asked_timeout(headers: Headers, timeout: float) -> float:
+def asked_timeout(headers: Headers, timeout: float) -> float:
     """``x-envoy-upstream-rq-timeout-ms`` of a trusted caller (others' is stripped on admission)."""
     asked = headers.find(_TIMEOUT_HEADER)
     if asked is None:

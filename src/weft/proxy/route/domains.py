@@ -46,6 +46,36 @@ class Domains(Generic[T]):
         table[domain] = value
         return True
 
+    def patterns(self) -> list[tuple[bytes, T]]:
+        """Every domain and what stands for it, in the order in which they are asked."""
+        out = list(self._exact.items())
+        for _, table in self._suffixes:
+            out += [(b"*" + text, value) for text, value in table.items()]
+        for _, table in self._prefixes:
+            out += [(text + b"*", value) for text, value in table.items()]
+        if self.default is not None:
+            out.append((b"*", self.default))
+        return out
+
+    def fitting(self, host: bytes) -> list[tuple[bytes, T]]:
+        """The domains that are good for ``host``; :meth:`find` takes the first."""
+        lower = host.lower()
+        size = len(lower)
+        out: list[tuple[bytes, T]] = []
+        if lower in self._exact:
+            out.append((lower, self._exact[lower]))
+        for length, table in self._suffixes:
+            text = lower[size - length :] if length < size else b""
+            if text in table:
+                out.append((b"*" + text, table[text]))
+        for length, table in self._prefixes:
+            text = lower[:length] if length < size else b""
+            if text in table:
+                out.append((text + b"*", table[text]))
+        if self.default is not None:
+            out.append((b"*", self.default))
+        return out
+
     def find(self, host: bytes) -> T | None:
         found = self._exact.get(host)
         if found is not None:

@@ -99,15 +99,7 @@ class Clusters:
         targets = self.targets
         chosen = targets[0]
         if len(targets) > 1:
-            if self.hash_policy is not None and info is not None:
-                value = self.hash_policy.hash(request, info, False)
-                if value != NO_HASH:
-                    random_value = value
-            if self.random_header:
-                values = request.header_all(self.random_header)
-                # More than one value would let two proxies disagree; Envoy takes it for none.
-                if len(values) == 1 and values[0].isdigit() and len(values[0]) <= 20:
-                    random_value = int(values[0])
+            random_value = self.drawn(request, info, random_value)
             if self.by_runtime and runtime is not None:
                 chosen = self._by_runtime(random_value, runtime)
             else:
@@ -122,13 +114,32 @@ class Clusters:
             return chosen.named("" if name is None else name.decode("utf-8", "replace"))
         return chosen
 
-    def _by_runtime(self, random_value: int, runtime: Runtime) -> Target:
-        weights = [
+    def drawn(self, request: Request, info: StreamInfo | None, random_value: int) -> int:
+        """The number that draws: the stream's, unless the request brings its own."""
+        if self.hash_policy is not None and info is not None:
+            value = self.hash_policy.hash(request, info, False)
+            if value != NO_HASH:
+                random_value = value
+        if self.random_header:
+            values = request.header_all(self.random_header)
+            # More than one value would let two proxies disagree; Envoy takes it for none.
+            if len(values) == 1 and values[0].isdigit() and len(values[0]) <= 20:
+                random_value = int(values[0])
+        return random_value
+
+    def weights(self, runtime: Runtime | None) -> list[int]:
+        """As they are now, in the order of the targets."""
+        if runtime is None:
+            return [target.weight for target in self.targets]
+        return [
             max(runtime.integer(target.runtime_key, target.weight), 0)
             if target.runtime_key
             else target.weight
             for target in self.targets
         ]
+
+    def _by_runtime(self, random_value: int, runtime: Runtime) -> Target:
+        weights = self.weights(runtime)
         total = sum(weights)
         if not total:
             return self.targets[0]

@@ -97,6 +97,10 @@ class PathMatch:
             return self.regex.matches(without_query(path))
         return False
 
+    def seen(self, path: bytes, method: bytes) -> bytes:
+        """What :meth:`matches` looks at."""
+        return method if self.kind == CONNECT else without_query(path)
+
     def matched(self, path: bytes) -> int:
         """How many bytes of ``path``, which matches, a prefix rewrite replaces."""
         return self.size if self.kind <= SEPARATED else len(without_query(path))
@@ -119,6 +123,10 @@ class Condition:
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         return True
 
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        """The values that :meth:`holds` looks at, as text; empty when what it looks for is not there."""
+        return []
+
     def describe(self) -> str:
         return "always"
 
@@ -131,6 +139,9 @@ class HeaderCondition(Condition):
 
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         return self.matcher.matches(request)
+
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        return [shown(value) for value in self.matcher.seen(request)]
 
     def describe(self) -> str:
         return self.matcher.describe()
@@ -145,6 +156,9 @@ class QueryCondition(Condition):
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         return self.matcher.matches(request.path)
 
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        return [shown(value) for value in self.matcher.seen(request.path)]
+
     def describe(self) -> str:
         return self.matcher.describe()
 
@@ -157,6 +171,9 @@ class CookieCondition(Condition):
 
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         return self.matcher.matches(request.headers)
+
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        return [shown(value) for value in self.matcher.seen(request.headers)]
 
     def describe(self) -> str:
         return self.matcher.describe()
@@ -173,6 +190,12 @@ class ShareCondition(Condition):
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         return self.chance.hits_value(random_value, runtime)
 
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        share = runtime.share(self.chance.key) if self.chance.key in runtime.values else None
+        if share is None:
+            return [f"{random_value % self.chance.denominator}"]
+        return [f"{random_value % share[1]}, and runtime says {share[0]} of {share[1]}"]
+
     def describe(self) -> str:
         key = f" (runtime {self.chance.key})" if self.chance.key else ""
         return f"{self.chance.numerator} of {self.chance.denominator} requests{key}"
@@ -183,6 +206,10 @@ class GrpcCondition(Condition):
 
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         return is_grpc(request.headers.find(b"content-type"))
+
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        value = request.headers.find(b"content-type")
+        return [] if value is None else [shown(value)]
 
     def describe(self) -> str:
         return "is gRPC"
@@ -213,6 +240,9 @@ class MetadataCondition(Condition):
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         return self.matcher.matches(info.dynamic_metadata)
 
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        return [str(value) for value in self.matcher.seen(info.dynamic_metadata)]
+
     def describe(self) -> str:
         return self.matcher.describe()
 
@@ -227,6 +257,10 @@ class FilterStateCondition(Condition):
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
         value = filter_state(self.key, info.connection, info)
         return value is not None and self.matcher.matches(str(value).encode("utf-8", "surrogateescape"))
+
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        value = filter_state(self.key, info.connection, info)
+        return [] if value is None else [str(value)]
 
     def describe(self) -> str:
         return f"filter state {self.key} {self.matcher.describe()}"
@@ -251,9 +285,18 @@ class FilterStateAddressCondition(Condition):
         address = parsed(text.encode("utf-8", "surrogateescape"))
         return address is not None and (self._table.find(address[0], address[1]) is not None) != self.invert
 
+    def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
+        value = filter_state(self.key, info.connection, info)
+        return [] if value is None else [str(value)]
+
     def describe(self) -> str:
         verb = "is outside of" if self.invert else "is in"
         return f"filter state {self.key} {verb} {', '.join(self.prefixes) or 'no range'}"
+
+
+def shown(value: bytes) -> str:
+    """Bytes of a request for people to read."""
+    return value.decode("utf-8", "backslashreplace")
 
 
 def is_grpc(content_type: bytes | None) -> bool:

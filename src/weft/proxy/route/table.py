@@ -139,14 +139,15 @@ class VirtualHost:
         self._index: PathIndex | None = None
         self._first: Route | None = None
         """The first route, when it takes every path."""
-        self._tls_redirect: Route | None = None
+        self.tls_redirect: Route | None = None
+        """What is taken in place of any route where TLS is required and missing."""
 
     def seal(self, routes: tuple[Route, ...], tree: Tree[tuple[Route, ...]] | None = None) -> None:
         """Set the routes, once: what makes finding fast is worked out here."""
         self.routes = routes
         self.tree = tree
         if self.require_tls:
-            self._tls_redirect = Route("", self, RouteMatch(PathMatch(PREFIX)), TlsRedirect())
+            self.tls_redirect = Route("", self, RouteMatch(PathMatch(PREFIX)), TlsRedirect())
         if tree is not None:
             return
         if routes and routes[0].plain_prefix == b"/" and not self.require_tls:
@@ -159,8 +160,8 @@ class VirtualHost:
         first = self._first
         if first is not None and path.startswith(b"/"):
             return first
-        if self.require_tls and self._tls_wanted(request):
-            return self._tls_redirect
+        if self.require_tls and self.wants_tls(request):
+            return self.tls_redirect
         if self.ignore_path_parameters and b";" in path:
             path = without_parameters(path)
         tree = self.tree
@@ -196,7 +197,8 @@ class VirtualHost:
                 return cluster.name
         return "other"
 
-    def _tls_wanted(self, request: Request) -> bool:
+    def wants_tls(self, request: Request) -> bool:
+        """Where ``require_tls`` is set: must the client come again, by https?"""
         if (request.headers.find(b"x-forwarded-proto") or request.scheme) == b"https":
             return False
         return self.require_tls == TLS_ALL or request.headers.find(b"x-envoy-internal") != b"true"
@@ -235,7 +237,8 @@ class RouteTable:
         self._domains: Domains[VirtualHost] = Domains()
         self._only: VirtualHost | None = None
         """The virtual host of ``*``, when there is no other."""
-        self._ignore_port: bool = False
+        self.ignore_port: bool = False
+        """Look for the host without its port."""
 
     def find(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> Route | None:
         """The first route that matches, or None.  ``random_value`` is stable for a stream."""
@@ -247,17 +250,26 @@ class RouteTable:
         return virtual_host.find(request, info, random_value, runtime)
 
     def virtual_host(self, request: Request) -> VirtualHost | None:
+        host = self.host_of(request)
+        return None if host is None else self._domains.find(host)
+
+    def host_of(self, request: Request) -> bytes | None:
+        """The name that is looked for among the domains; None when a header should tell it and does not."""
         host = request.authority
         if self.host_header:
             value = request.header(self.host_header)
             if value is None:
                 return None
             host = value
-        if self._ignore_port:
+        if self.ignore_port:
             at = port_start(host)
             if at >= 0:
                 host = host[:at]
-        return self._domains.find(host)
+        return host
+
+    @property
+    def domains(self) -> Domains[VirtualHost]:
+        return self._domains
 
     def clusters(self) -> set[str]:
         """Every cluster that a route names (not those that request headers name)."""
@@ -360,7 +372,7 @@ def route_table(message: Any, where: Where) -> RouteTable:
     if message.HasField("metadata"):
         table.metadata = plain_metadata(message.metadata)
     table.host_header = message.vhost_header.lower().encode()
-    table._ignore_port = message.ignore_port_in_host_matching
+    table.ignore_port = message.ignore_port_in_host_matching
     place = where.field("virtual_hosts")
     hosts = []
     for i, host in enumerate(message.virtual_hosts):
