@@ -31,6 +31,9 @@ BOOTSTRAP: Final = "envoy.config.bootstrap.v3.Bootstrap"
 INLINE: Final = "--config-yaml"
 """The name of inline YAML in problems."""
 
+ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
+_ONLY_IN_ROUTES: Final = ("virtual_hosts", "virtualHosts", "vhds")
+
 SHALLOW: Final = 30
 """Levels of nesting that protobuf carries whatever they are."""
 
@@ -73,8 +76,9 @@ def load_bootstrap(
 def load_message(path: str, type_name: str, *, allow_deprecated: bool = False) -> tuple[Any, Problems]:
     """The file at ``path`` as a message of the type ``type_name``, and the warnings.
 
-    Fields have the names of today: v2 is for bootstraps.  Raises :class:`ConfigError` with every problem that was found.  With ``allow_deprecated`` what is
-    deprecated is taken without a word, even where Envoy no longer takes it by default.
+    Fields have the names of today: v2 is for bootstraps.  Raises :class:`ConfigError` with every
+    problem that was found.  With ``allow_deprecated`` what is deprecated is taken without a word, even
+    where Envoy no longer takes it by default.
     """
     loaded = _load(
         [_read(path)], type_name=type_name, runtime={ALLOW_DEPRECATED: True} if allow_deprecated else {}
@@ -85,6 +89,20 @@ def load_message(path: str, type_name: str, *, allow_deprecated: bool = False) -
         ]
     loaded.problems.raise_if_any()
     return loaded.bootstrap, loaded.problems
+
+
+def load_bootstrap_or_routes(path: str) -> Loaded:
+    """Load a bootstrap, or a RouteConfiguration that stands by itself: told by the names at its top.
+
+    Raises :class:`ConfigError` with every problem that was found.  ``bootstrap`` of what is returned is
+    either message.
+    """
+    source = _read(path)
+    root = source.parse(Problems(), False) if source.form in ("yaml", "json") else None
+    routes = root is not None and any(root.get(name) is not None for name in _ONLY_IN_ROUTES)
+    loaded = _load([source], type_name=ROUTES if routes else BOOTSTRAP)
+    loaded.problems.raise_if_any()
+    return loaded
 
 
 def load_text(text: str, form: str = "yaml", name: str = "") -> Loaded:
