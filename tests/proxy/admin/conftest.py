@@ -18,6 +18,7 @@ from weft.proxy.admin.view import (
     ServerInfo,
 )
 from weft.proxy.context import Identity
+from weft.proxy.explain.tables import Sources
 from weft.proxy.observe.histogram import Histogram
 from weft.proxy.observe.stats import Snapshot
 from weft.proxy.observe.tags import DEFAULT, StatsSettings
@@ -46,6 +47,7 @@ class FakeView:
         self.levels = {"admin": "info", "http": "info", "upstream": "info"}
         self.modifiable = True
         self.outcome = Outcome(ok=True)
+        self.sources = Sources(tables=())
 
     @property
     def stats_settings(self) -> StatsSettings:
@@ -96,6 +98,9 @@ class FakeView:
             },
             modifiable=self.modifiable,
         )
+
+    def route_sources(self) -> Sources:
+        return self.sources
 
     async def modify_runtime(self, values: Mapping[str, str]) -> Outcome:
         self.orders.append(("runtime", dict(values)))

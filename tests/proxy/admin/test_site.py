@@ -31,6 +31,7 @@ MUTATING = [
     "/reload",
     "/reopen_logs",
     "/reset_counters",
+    "/route/explain",
     "/runtime_modify",
     "/stats/recentlookups/clear",
     "/stats/recentlookups/disable",

@@ -40,7 +40,7 @@ IDLE_TIMEOUT: Final = 300.0
 WRITE_TIMEOUT: Final = 30.0
 """Seconds without the client taking a byte of its answer."""
 MAX_BODY: Final = 1 << 20
-"""Bytes of a request's body; only runtime_modify has one."""
+"""Bytes of a request's body; only runtime_modify and route/explain have one."""
 MAX_CONNECTIONS: Final = 128
 """More are closed at once: the descriptors belong to the traffic."""
 _SLICE: Final = 64 * 1024

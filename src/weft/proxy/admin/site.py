@@ -181,6 +181,13 @@ class Site:
                 (Parameter("dry_run", "Only tell what would change", flag=True),),
             ),
             Endpoint("/reopen_logs", "Reopen access logs", self._reopen_logs, True),
+            Endpoint(
+                "/route/explain",
+                "Which route a request would take, and why no other: JSON in the body",
+                self._explain,
+                True,
+                (Parameter("format", "Output format", ("json", "text")),),
+            ),
             Endpoint("/reset_counters", "Set every counter to zero", self._reset_counters, True),
             Endpoint(
                 "/runtime_modify",
@@ -329,6 +336,11 @@ class Site:
     async def _reopen_logs(self, request: AdminRequest) -> Answer:
         await self._view.reopen_logs()
         return Answer(body="OK\n")
+
+    async def _explain(self, request: AdminRequest) -> Answer:
+        from weft.proxy.admin.explain_page import explain_steps
+
+        return await patiently(explain_steps(request, self._view.route_sources()))
 
     async def _reset_counters(self, request: AdminRequest) -> Answer:
         await self._view.reset_counters()

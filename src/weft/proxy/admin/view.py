@@ -8,11 +8,14 @@ hands out is plain data, already added up over main and all workers; the pages u
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weft.proxy.context import Identity
 from weft.proxy.observe.stats import Snapshot
 from weft.proxy.observe.tags import StatsSettings
+
+if TYPE_CHECKING:
+    from weft.proxy.explain.tables import Sources
 
 LIVE = "LIVE"
 DRAINING = "DRAINING"
@@ -252,6 +255,10 @@ class AdminView(Protocol):
     async def memory(self) -> MemoryStatus: ...
 
     def runtime(self) -> RuntimeStatus: ...
+
+    def route_sources(self) -> "Sources":
+        """The route tables that run, and what else an explanation is made from."""
+        ...
 
     async def modify_runtime(self, values: Mapping[str, str]) -> Outcome:
         """An empty value takes the override away."""

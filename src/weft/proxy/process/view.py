@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weft.api.problems import Where
 from weft.api.schema import parse
@@ -29,6 +29,9 @@ from weft.proxy.process.server_stats import STATE_NAMES
 from weft.proxy.process.version import version
 from weft.proxy.process.worker import memory_of_this_process
 from weft.steps import Steps, patiently
+
+if TYPE_CHECKING:
+    from weft.proxy.explain.tables import Sources
 
 
 class ProcessView:
@@ -140,6 +143,11 @@ class ProcessView:
             entries=entries,
             modifiable=any(layer.admin for layer in layers),
         )
+
+    def route_sources(self) -> "Sources":
+        from weft.proxy.explain.sources import sources_of
+
+        return sources_of(self._server.settings, self._server.overrides)
 
     def log_levels(self) -> dict[str, str]:
         return logging.levels()
