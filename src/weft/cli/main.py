@@ -14,7 +14,7 @@ Weft, a service mesh in Python.
 
 commands:
   proxy     carry traffic as an Envoy configuration says (the data plane)
-  route     test route tables: `weft route check`
+  route     test a route table, explain what it does with a request
 
 examples:
   weft proxy -c envoy.yaml                       run a configuration, one worker per core
@@ -22,6 +22,7 @@ examples:
   weft proxy -c envoy.yaml --mode validate       check it, say everything that is wrong with it
   weft proxy --help                              all flags (they are Envoy's)
   weft route check -c routes.yaml -t tests.yaml  test a route table, as Envoy's router_check_tool does
+  weft route explain -c envoy.yaml GET http://shop.example.com/api   why does this request (not) match?
 """
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 PROGRAMS: Final = {
     "check": ("weft.cli.route_check", "test a route table (in place of Envoy's router_check_tool)"),
+    "explain": ("weft.cli.route_explain", "why does a request match, or not, and what happens then"),
 }
 """Subcommand -> its module, which is imported when it is asked for, and what it does."""
 

@@ -118,8 +118,12 @@ class ProxyProcess:
         assert self.process.stdout is not None
         return self.process.stdout.read()
 
+    @property
+    def admin_address(self) -> str:
+        return self._admin_path.read_text()
+
     def admin(self, path: str, method: str = "GET") -> str:
-        host, _, port = self._admin_path.read_text().rpartition(":")
+        host, _, port = self.admin_address.rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
         try:
             connection.request(method, path)
