@@ -196,7 +196,7 @@ def test_help(capsys):
     assert "weft route explain --admin http://127.0.0.1:9901 GET" in capsys.readouterr().out
     assert weft(["route", "--help"]) == 0
     assert "explain" in capsys.readouterr().out
-    assert weft(["route"]) == 2
+    assert weft(["route"]) == 1
     assert weft(["route", "nonsense"]) == 2
     assert "there is no command 'nonsense'" in capsys.readouterr().err
     assert weft(["--help"]) == 0

@@ -28,6 +28,8 @@ CUT_DEPENDENT = {
     "http1/the answer comes early and the body goes on": EARLY,
     "http1/connect is refused": EARLY,
     "http1/an upgrade that is not configured": EARLY,
+    "mirroring/a body in chunks": "reads chunks raw",
+    "mirroring/a host that refuses, with a body": EARLY,
     "routes/no route": EARLY,
     "routes/direct responses": EARLY,
     "smuggling/a chunk size that is none": LATE,
