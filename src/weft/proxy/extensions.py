@@ -71,6 +71,14 @@ class ClusterSpecifierKind(Kind):
     build: Callable[[Any], Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalRedirectPredicateKind(Kind):
+    """``build(settings, route_name)`` returns the
+    :class:`~weft.proxy.route.internal_redirect.InternalRedirectPredicate` of one route."""
+
+    build: Callable[..., Any]
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
     name: str
@@ -85,6 +93,7 @@ _NETWORK = "envoy.extensions.filters.network."
 _LISTENER = "envoy.extensions.filters.listener."
 _HTTP = "envoy.extensions.filters.http."
 _LOG = "envoy.extensions.access_loggers."
+_REDIRECT = "envoy.extensions.internal_redirect."
 
 BUILT_IN: Final[dict[str, tuple[BuiltIn, ...]]] = {
     "listener_filter": (
@@ -111,6 +120,11 @@ BUILT_IN: Final[dict[str, tuple[BuiltIn, ...]]] = {
     ),
     "cluster_specifier": (
         BuiltIn("envoy.router.cluster_specifier_plugin.matcher", "envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier", "weft.proxy.route.cluster_specifier:MATCHER"),
+    ),
+    "internal_redirect_predicate": (
+        BuiltIn("envoy.internal_redirect_predicates.previous_routes", _REDIRECT + "previous_routes.v3.PreviousRoutesConfig", "weft.proxy.route.internal_redirect:PREVIOUS_ROUTES"),
+        BuiltIn("envoy.internal_redirect_predicates.allow_listed_routes", _REDIRECT + "allow_listed_routes.v3.AllowListedRoutesConfig", "weft.proxy.route.internal_redirect:ALLOW_LISTED_ROUTES"),
+        BuiltIn("envoy.internal_redirect_predicates.safe_cross_scheme", _REDIRECT + "safe_cross_scheme.v3.SafeCrossSchemeConfig", "weft.proxy.route.internal_redirect:SAFE_CROSS_SCHEME"),
     ),
     "transport_socket": (
         BuiltIn("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", "weft.proxy.network.raw_buffer:RAW_BUFFER"),
@@ -158,6 +172,7 @@ ENVOY_CATEGORIES: Final[dict[str, str]] = {
     "http_filter": "envoy.filters.http",
     "access_logger": "envoy.access_loggers",
     "cluster_specifier": "envoy.router.cluster_specifier_plugin",
+    "internal_redirect_predicate": "envoy.internal_redirect_predicates",
     "transport_socket": "envoy.transport_sockets.downstream",
 }
 """Our categories by Envoy's names, as ``/server_info`` and ``--disable-extensions`` have them."""

@@ -81,6 +81,10 @@ class HttpStats(StatGroup):
         "no_cluster",
         "no_route",
         "passthrough_internal_redirect_bad_location",
+        "passthrough_internal_redirect_no_route",
+        "passthrough_internal_redirect_predicate",
+        "passthrough_internal_redirect_too_many_redirects",
+        "passthrough_internal_redirect_unsafe_scheme",
         "rq_direct_response",
         "rq_redirect",
         "rq_reset_after_downstream_response_started",
@@ -153,6 +157,10 @@ class HttpStats(StatGroup):
         self.no_cluster: int = 0
         self.no_route: int = 0
         self.passthrough_internal_redirect_bad_location: int = 0
+        self.passthrough_internal_redirect_no_route: int = 0
+        self.passthrough_internal_redirect_predicate: int = 0
+        self.passthrough_internal_redirect_too_many_redirects: int = 0
+        self.passthrough_internal_redirect_unsafe_scheme: int = 0
         self.rq_direct_response: int = 0
         self.rq_redirect: int = 0
         self.rq_reset_after_downstream_response_started: int = 0

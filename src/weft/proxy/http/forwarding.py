@@ -30,7 +30,7 @@ from weft.http.headers import (
     Field,
     Headers,
 )
-from weft.http.message import Response
+from weft.http.message import Request, Response
 from weft.http.path import FORWARD, REDIRECT, PathPolicy
 from weft.proxy.address import Address, CidrSet
 from weft.proxy.http.settings import (
@@ -138,7 +138,7 @@ class Forwarding:
             if mask & (_HOP | TE):
                 self._hop_by_hop(stream, head)
         authority = request.authority
-        if not authority or authority.translate(None, _HOST_CHARS):
+        if not authority or authority.translate(None, HOST_CHARS):
             if authority:
                 raise PeerError("http.invalid_authority", "invalid character in the host")
             if mask & EXPECT:
@@ -162,9 +162,7 @@ class Forwarding:
         if self._strip:
             self._strip_port(stream)
         if self._strip_dot:
-            host, colon, port = request.authority.partition(b":")
-            if host.endswith(b"."):
-                request.authority = host[:-1] + colon + port
+            _strip_dot(request)
         self._trust(stream)
         if self._generate_id:
             if not mask & REQUEST_ID:
@@ -172,6 +170,16 @@ class Forwarding:
             elif self._use_remote and not settings.preserve_external_request_id:
                 # An edge proxy does not believe a stranger's id.
                 headers.put(Field(b"x-request-id", _uuid(self.manager.random.getrandbits(128))))
+        return True
+
+    def admit_again(self, stream: "Stream") -> bool:
+        """Of a request that was admitted before, judge the new authority and path; likewise."""
+        if (not self._plain_path or b"#" in stream.head.path) and not self._normalize(stream):
+            return False
+        if self._strip:
+            self._strip_port(stream)
+        if self._strip_dot:
+            _strip_dot(stream.head)
         return True
 
     def _expect(self, stream: "Stream") -> None:
@@ -443,7 +451,13 @@ def _uuid(bits: int) -> bytes:
 _VARIANT: Final = "89ab"
 
 
-_HOST_CHARS: Final = bytes(set(range(0x21, 0x7F)) - set(b'"<>\\^`{|}/?#@,'))
+def _strip_dot(request: Request) -> None:
+    host, colon, port = request.authority.partition(b":")
+    if host.endswith(b"."):
+        request.authority = host[:-1] + colon + port
+
+
+HOST_CHARS: Final = bytes(set(range(0x21, 0x7F)) - set(b'"<>\\^`{|}/?#@,'))
 """What may stand in an authority: one host, no user, no path (RFC 3986 3.2)."""
 
 

@@ -13,9 +13,12 @@ from weft.api.values import without_effect
 from weft.http.headers import ENVOY, Field, Headers
 from weft.http.message import Response
 from weft.proxy.extensions import HttpFilterKind
+from weft.proxy.http.internal_redirect import follow, replace
+from weft.proxy.http.kept_body import KeptBody
 from weft.proxy.http.mirror import copy_head, start_shadows
 from weft.proxy.http.stream import Stream
 from weft.proxy.observe import flags
+from weft.proxy.route.internal_redirect import InternalRedirectPolicy
 from weft.proxy.route.table import DIRECT, FORWARD, REDIRECT, DirectResponse, Forward, Redirect
 from weft.proxy.upstream.pool import Http1Pool, pool_of
 from weft.proxy.upstream.stream import CONNECTION_TERMINATION, REASONS, RequestWriter, ResponseReader
@@ -144,6 +147,8 @@ class Router:
         assert route is not None
         if target.host_rewrite:
             request.authority = target.host_rewrite
+        if route.virtual_host.attempt_count_in_request:
+            headers.put(_FIRST_ATTEMPT)
         target_rules = target.request_headers
         if target_rules is not None:
             target_rules.apply(headers, stream, manager.clock)
@@ -151,8 +156,6 @@ class Router:
             route.request_headers.apply(headers, stream, manager.clock)
         action.rewrite(request, stream, manager.clock, original_path=self.envoy_headers)
         stream.attempts = 1
-        if route.virtual_host.attempt_count_in_request:
-            headers.put(_FIRST_ATTEMPT)
         if host is None:
             cluster.stats.count_response(503, stream.internal)
             stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
@@ -167,6 +170,10 @@ class Router:
         )
         attempt.target_response_headers = target.response_headers
         stream.attempt = attempt
+        if action.internal_redirects is not None:
+            attempt.redirects = action.internal_redirects
+            stream.kept = KeptBody(stream.downstream.buffer_limit)
+            stream.keep(data)
         attempt.begin(data, end)
         if copied is not None and action.mirrors is not None and not stream.finished:
             told_field = self._told(timeout) if timeout and self.envoy_headers else None
@@ -214,6 +221,8 @@ class Attempt(ResponseReader):
         self.timeout: float = timeout
         self.writer: RequestWriter | None = None
         self.target_response_headers: Any = None
+        self.redirects: InternalRedirectPolicy | None = None
+        """Which redirects to follow."""
         self._waiting: list[bytes] = []
         """Body that came before the connection."""
         self._waiting_size: int = 0
@@ -230,7 +239,7 @@ class Attempt(ResponseReader):
             self._waiting_size = len(data)
         self._waiting_end = end
         stream = self.stream
-        now = stream.start
+        now = self.router.manager.clock.current
         if self.timeout and stream.request_done:
             stream.downstream.request_awaited(stream, self.timeout)
         stream.upstream_connect_start = now
@@ -331,6 +340,13 @@ class Attempt(ResponseReader):
         stream = self.stream
         router = self.router
         manager = router.manager
+        redirects = self.redirects
+        if (
+            redirects is not None
+            and response.status in redirects.statuses
+            and self._redirected(redirects, response, end)
+        ):
+            return
         self._response_begun = True
         stream.first_upstream_received = now
         stream.details = "via_upstream"
@@ -371,6 +387,23 @@ class Attempt(ResponseReader):
         stream.upstream_header_received = response.header_bytes
         stream.upstream_wire_received = response.wire_bytes + len(data)
         stream.respond(response, data, end)
+
+    def _redirected(self, policy: InternalRedirectPolicy, response: Response, end: bool) -> bool:
+        """The response is a redirect: follow it where it may be followed."""
+        stream = self.stream
+        new = follow(stream, policy, response)
+        if new is None:
+            return False
+        if end:
+            self._over = True
+            self.writer = None
+            if self._holds_client:
+                self._holds_client = False
+                stream.downstream.resume_request()
+        else:
+            self.cancel()  # nobody wants its body
+        replace(stream, new, response)
+        return True
 
     def on_data(self, data: bytes, end: bool, now: float) -> None:
         self.stream.upstream_wire_received += len(data)

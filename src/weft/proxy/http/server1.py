@@ -777,6 +777,14 @@ class ServerConnection(Downstream):
         else:
             self._disarm(STREAM_DURATION)
 
+    def replaced(self, stream: Stream, by: Stream) -> None:
+        self.stream = by
+        self._disarm(RESPONSE)
+        if by.idle_timeout:
+            self._arm(STREAM_IDLE, self.manager.clock.current + by.idle_timeout)
+        else:
+            self._disarm(STREAM_IDLE)
+
     def completed(self, stream: Stream) -> None:
         self.manager.completed(stream, self.listener)
 

@@ -24,6 +24,8 @@ from weft.proxy.route.forward import Forward
 
 if TYPE_CHECKING:
     from weft.proxy.http.connection_manager import ConnectionManager
+    from weft.proxy.http.internal_redirect import Redirects
+    from weft.proxy.http.kept_body import KeptBody
     from weft.proxy.http.router import Attempt
     from weft.proxy.route.table import Route, RouteTable
     from weft.proxy.upstream.shadow import Shadow
@@ -72,6 +74,10 @@ class Downstream:
     def resume_request(self) -> None:
         raise NotImplementedError
 
+    def replaced(self, stream: "Stream", by: "Stream") -> None:
+        """``by``, whose request has arrived whole, takes the place of ``stream``."""
+        raise NotImplementedError
+
     def completed(self, stream: "Stream") -> None:
         """The stream is over: count it."""
         raise NotImplementedError
@@ -109,6 +115,10 @@ class Stream(StreamInfo):
         self.attempt: Attempt | None = None
         self.shadows: list[Shadow] | None = None
         """Copies of the request that get the rest of its body."""
+        self.kept: KeptBody | None = None
+        """The body, where it may have to be sent again."""
+        self.redirects: Redirects | None = None
+        """What internal redirects the request has met."""
         self.filters: list[HttpFilter] | None = None
         self.request_done: bool = False
         """The whole request has arrived."""
@@ -244,11 +254,16 @@ class Stream(StreamInfo):
         Whoever answers before that answers the head alone, and leaves the body unread: the
         connection is not used again.
         """
-        self.bytes_received = len(data)
+        self.bytes_received += len(data)
         if end:
             self.request_done = True
             if not self.request_end:
                 self.request_end = self.start
+
+    def keep(self, data: bytes) -> None:
+        """A piece of the body, as it is sent upstream."""
+        if self.kept is not None and not self.kept.add(data) and self.cluster is not None:
+            self.cluster.stats.retry_or_shadow_abandoned += 1
 
     def _filter_data(self, data: bytes, end: bool) -> bytes:
         for http_filter in self.filters or ():
@@ -274,6 +289,8 @@ class Stream(StreamInfo):
             except Exception:
                 self._filter_failed()
                 return
+        if self.kept is not None:
+            self.keep(data)
         attempt = self.attempt
         if attempt is not None:
             attempt.request_data(data, end)

@@ -15,6 +15,7 @@ from weft.proxy.route.cluster_specifier import ClusterSpecifier, cluster_specifi
 from weft.proxy.route.filter_settings import FilterSettings, filter_settings
 from weft.proxy.route.hash_policy import NO_HASH, HashPolicy, hash_policy
 from weft.proxy.route.header_rules import HeaderRules, chain, header_edits
+from weft.proxy.route.internal_redirect import InternalRedirectPolicy
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.metadata import plain_metadata
 from weft.proxy.route.mirror import Mirror, mirrors
@@ -180,6 +181,8 @@ class Forward:
         self.retry: RetrySettings | None = None
         self.mirrors: tuple[Mirror, ...] | None = None
         """Where else to send copies."""
+        self.internal_redirects: InternalRedirectPolicy | None = None
+        """Which redirects of the upstream to follow here; None to pass them on."""
         self.upgrades: dict[bytes, bool] = {}
         """Upgrade type, lower-case, to whether it is allowed here."""
         self.hash_policy: HashPolicy | None = None
@@ -271,7 +274,8 @@ _KNOWN: Final = frozenset(
         "prefix_rewrite", "regex_rewrite", "path_rewrite", "path_rewrite_policy", "host_rewrite_literal", "auto_host_rewrite",
         "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite", "append_x_forwarded_host",
         "timeout", "idle_timeout", "flush_timeout", "retry_policy", "priority", "upgrade_configs",
-        "request_mirror_policies", "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "metadata_match",
+        "request_mirror_policies", "internal_redirect_policy", "internal_redirect_action", "max_internal_redirects",
+        "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "metadata_match",
         # Kept for filters and balancers that are not there yet; without them they do nothing.
         "rate_limits", "include_vh_rate_limits", "hash_policy", "cors", "early_data_policy",
     )

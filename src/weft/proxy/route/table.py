@@ -25,6 +25,7 @@ from weft.proxy.route.domains import Domains, port_start
 from weft.proxy.route.filter_settings import DISABLED, ENABLED, FilterSettings, filter_settings
 from weft.proxy.route.forward import FORWARD, Forward, Target, forward
 from weft.proxy.route.header_rules import HeaderEdits, HeaderRules, chain, header_edits
+from weft.proxy.route.internal_redirect import internal_redirects
 from weft.proxy.route.match import PREFIX, PathMatch, RouteMatch, route_match
 from weft.proxy.route.metadata import plain_metadata
 from weft.proxy.route.mirror import Mirror, mirrors
@@ -501,6 +502,7 @@ def _forward(
         and not own_filters
         and not message.prefix_rewrite
         and not message.HasField("path_rewrite_policy")
+        and not message.HasField("internal_redirect_policy")  # whose predicates know the route
     )
     key = _serialized(message) if alone else b""
     action = scope.actions.get(key)
@@ -531,7 +533,10 @@ def _action(
 ) -> Action:
     kind = message.WhichOneof("action")
     if kind == "route":
-        return _forward(message.route, match, own_filters, scope, where.field("route"))
+        action = _forward(message.route, match, own_filters, scope, where.field("route"))
+        if action.internal_redirects is None:
+            action.internal_redirects = internal_redirects(message.route, message.name, where.field("route"))
+        return action
     if kind == "redirect":
         return redirect(message.redirect, match, where.field("redirect"))
     if kind == "direct_response":

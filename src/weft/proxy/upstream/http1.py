@@ -370,13 +370,12 @@ class UpstreamConnection(RequestWriter):
                 reader.on_response(response, decoder.take(), False, now)
                 raise
             body = decoder.take()
-            if decoder.done:
+            if decoder.done and decoder.trailers is not None:
+                reader.on_response(response, body, False, now)
+                self._trailers(reader, decoder.trailers, pos == size, now)
+            elif decoder.done:
                 self._finished(keep=pos == size)
-                if decoder.trailers is not None:
-                    reader.on_response(response, body, False, now)
-                    reader.on_trailers(decoder.trailers, now)
-                else:
-                    reader.on_response(response, body, True, now)
+                reader.on_response(response, body, True, now)
             else:
                 reader.on_response(response, body, False, now)
         else:
@@ -403,18 +402,23 @@ class UpstreamConnection(RequestWriter):
             assert decoder is not None
             pos = decoder.feed(data, pos)
             body = decoder.take()
-            if decoder.done:
+            if decoder.done and decoder.trailers is not None:
+                if body:
+                    reader.on_data(body, False, now)
+                self._trailers(reader, decoder.trailers, pos == size, now)
+            elif decoder.done:
                 self._finished(keep=pos == size)
-                if decoder.trailers is not None:
-                    if body:
-                        reader.on_data(body, False, now)
-                    reader.on_trailers(decoder.trailers, now)
-                else:
-                    reader.on_data(body, True, now)
+                reader.on_data(body, True, now)
             elif body:
                 reader.on_data(body, False, now)
         else:
             reader.on_data(data, False, now)
+
+    def _trailers(self, reader: ResponseReader, trailers: Headers, keep: bool, now: float) -> None:
+        """The end of a response, unless the reader has given it up at what came before."""
+        if self.reader is reader:
+            self._finished(keep=keep)
+            reader.on_trailers(trailers, now)
 
     def _finished(self, *, keep: bool) -> None:
         """The response is complete: back to the pool, before the reader hears of it, so that its
