@@ -252,7 +252,7 @@ def body(**source):
     (body(filename="/nonexistent"), "file /nonexistent does not exist"),
     (body(filename="/dev/zero"), "/dev/zero"),
     (body(environment_variable="WEFT_NOT_SET"), "Environment variable doesn't exist: WEFT_NOT_SET"),
-    ([{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body_format": {}}}], "not supported yet: body_format"),
+    ([{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body_format": {"text_format": "%NOPE%"}}}], "direct_response.body_format.text_format: "),
     ([route(prefix_rewrite="/x", regex_rewrite=regex("a", "b"))], "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy"),
     ([route(regex_rewrite=regex("(", "b"))], "route.regex_rewrite.pattern.regex: missing )"),
     ([route(host_rewrite_path_regex=regex("(", "b"))], "route.host_rewrite_path_regex.pattern.regex: missing )"),

@@ -275,7 +275,6 @@ def test_what_virtual_hosts_and_routes_carry(table_of):
     ([to("c", safe_regex={"regex": "/(a"})], "virtual_hosts[0].routes[0].match.safe_regex.regex: missing ): /(a"),
     ([{"match": {}, "route": {"cluster": "c"}}], "virtual_hosts[0].routes[0].match: a route match needs a path specifier"),
     ([{"match": {"prefix": "/"}}], "virtual_hosts[0].routes[0]: a route needs one of route"),
-    ([{"match": {"prefix": "/"}, "filter_action": {}}], "routes[0].filter_action: not supported yet: filter_action"),
     ([to("c", path_match_policy={"name": "x"})], "routes[0].match.path_match_policy.typed_config: not supported yet: path_match_policy 'x'"),
     ([to("c", prefix="/", filter_state=[{"key": "k", "address_match": {"ranges": [{"address_prefix": "10.0"}]}}])], "filter_state[0].address_match.ranges[0]: malformed IP address: 10.0"),
     ([to("c", prefix="/", filter_state=[{"key": "k"}])], "routes[0].match.filter_state[0]: one of string_match, address_match is required"),

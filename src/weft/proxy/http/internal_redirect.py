@@ -124,7 +124,7 @@ def _shown(stream: Stream, request: Request, route: Route) -> None:
     stream.virtual_host = route.virtual_host
     stream.cluster_name = ""
     action = route.action
-    if isinstance(action, Forward):
+    if isinstance(action, Forward) and action.specifier is None:
         name = action.choose(request, stream.random, stream.manager.runtime, stream).cluster
         if name in stream.manager.context.clusters:
             stream.cluster_name = name

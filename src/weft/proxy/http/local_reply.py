@@ -105,18 +105,32 @@ class LocalReply:
         self.runtime = runtime
         self._plain: bool = not settings.mappers and settings.format is None
 
-    def send(self, stream: "Stream", status: int, body: bytes, fields: list[Field] | None) -> None:
+    def send(
+        self,
+        stream: "Stream",
+        status: int,
+        body: bytes,
+        fields: list[Field] | None,
+        own_type: Field | None = None,
+    ) -> None:
         headers = Headers()
         for field in fields or ():
             headers.append(field)
         route = stream.route
         if route is not None and route.response_headers is not None:
             route.response_headers.apply(headers, stream, self.clock)
+        if own_type is not None:
+            headers.drop(b"content-type")
+            headers.append(own_type)
         response = Response(status, b"", headers)
         content_type = _TEXT
         if not self._plain:
+            given = body
+            said = headers.find(b"content-type")
             status, body, content_type = self._map(stream, response, body)
             response.status = status
+            if said is not None and body != given and headers.find(b"content-type") == said:
+                headers.put(content_type)  # it told of another body
         if stream.head.headers.mask & CONTENT_TYPE and _is_grpc(stream):
             self._grpc(stream, response, body)
             return

@@ -93,7 +93,10 @@ class Router:
         elif kind == DIRECT:
             assert isinstance(action, DirectResponse)
             manager.stats.rq_direct_response += 1
-            stream.reply(action.status, action.body, 0, "direct_response", action.fields)
+            body = action.body
+            if action.format is not None:
+                body = action.format.body(stream, manager.clock, body)
+            stream.reply(action.status, body, 0, "direct_response", action.fields, action.content_type)
         else:
             manager.stats.no_route += 1
             stream.reply(404, b"", flags.NO_ROUTE_FOUND, "route_not_found")

@@ -334,8 +334,12 @@ class Stream(StreamInfo):
         flag: int,
         details: str,
         fields: list[Field] | None = None,
+        content_type: Field | None = None,
     ) -> None:
-        """Answer locally: the one place where responses of the house are made."""
+        """Answer locally: the one place where responses of the house are made.
+
+        ``content_type`` stands above what header rules say; else they stand above ``text/plain``.
+        """
         self.flags |= flag
         if not self.details:
             self.details = details
@@ -347,7 +351,7 @@ class Stream(StreamInfo):
         if self.response_started:
             self.abort(0, details)
             return
-        self.manager.local_reply.send(self, status, body, fields)
+        self.manager.local_reply.send(self, status, body, fields, content_type)
 
     def respond(self, response: Response, data: bytes, end: bool) -> None:
         """The head of a response, with as much of the body as is there."""

@@ -265,6 +265,16 @@ class Forward:
         return "forward to " + ", ".join(parts)
 
 
+class FilterAction(Forward):
+    """Left to a filter, which answers before the router is reached; the router has nowhere to forward."""
+
+    def __init__(self) -> None:
+        super().__init__(Clusters((Target(""),)))
+
+    def describe(self) -> str:
+        return "left to a filter"
+
+
 # -- from configuration ----------------------------------------------------------------------------
 
 _KNOWN: Final = frozenset(

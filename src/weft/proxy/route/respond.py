@@ -7,6 +7,7 @@ from weft.api.problems import Where
 from weft.http.headers import Field, Headers
 from weft.http.message import Request
 from weft.proxy.clock import Clock
+from weft.proxy.observe.json_format import BodyFormat, substitution_format
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.rewrite import PathRewrite, path_rewrite, rewrite_path
@@ -101,7 +102,7 @@ def _request_host(request: Request, scheme: bytes, new_port: bool) -> bytes:
 
 
 class DirectResponse:
-    """Answer with a fixed response."""
+    """Answer with a fixed response, or one that tells of the request."""
 
     kind: ClassVar[int] = DIRECT
 
@@ -110,6 +111,10 @@ class DirectResponse:
         self.body: bytes = body
         self.fields: list[Field] = []
         """Header fields of the response's own, besides what header rules add."""
+        self.format: BodyFormat | None = None
+        """Makes the body of the request and of ``body``."""
+        self.content_type: Field | None = None
+        """Of the format, in place of what header rules say; None leaves it to them."""
 
     @property
     def headers(self) -> Headers:
@@ -141,7 +146,7 @@ _REDIRECT: Final = frozenset(
         "prefix_rewrite", "regex_rewrite", "path_rewrite", "response_code", "strip_query",
     )
 )  # fmt: skip
-_DIRECT: Final = frozenset(("status", "body"))
+_DIRECT: Final = frozenset(("status", "body", "body_format"))
 
 
 def redirect(message: Any, match: PathMatch, where: Where) -> Redirect:
@@ -162,7 +167,13 @@ def direct_response(message: Any, body_limit: int, where: Where) -> DirectRespon
     """From an ``envoy.config.route.v3.DirectResponseAction``."""
     only(message, _DIRECT, where)
     body = data_source(message.body, where.field("body"), body_limit) if message.HasField("body") else b""
-    return DirectResponse(message.status, body)
+    action = DirectResponse(message.status, body)
+    if message.HasField("body_format"):
+        body_format = message.body_format
+        action.format = substitution_format(body_format, where.field("body_format"))
+        if body_format.content_type or body_format.WhichOneof("format") == "json_format":
+            action.content_type = Field(b"content-type", action.format.content_type)
+    return action
 
 
 def data_source(message: Any, where: Where, limit: int) -> bytes:

@@ -23,7 +23,7 @@ from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.route.cluster_specifier import ClusterSpecifier, cluster_specifiers
 from weft.proxy.route.domains import Domains, port_start
 from weft.proxy.route.filter_settings import DISABLED, ENABLED, FilterSettings, filter_settings
-from weft.proxy.route.forward import FORWARD, Forward, Target, forward
+from weft.proxy.route.forward import FORWARD, FilterAction, Forward, Target, forward
 from weft.proxy.route.header_rules import HeaderEdits, HeaderRules, chain, header_edits
 from weft.proxy.route.internal_redirect import internal_redirects
 from weft.proxy.route.match import PREFIX, PathMatch, RouteMatch, route_match
@@ -312,7 +312,7 @@ _PLAIN_ROUTE: Final = frozenset(
 """Fields of a route that have nothing to do with headers and filters."""
 _ROUTE: Final = frozenset(
     (
-        "name", "match", "route", "redirect", "direct_response", "non_forwarding_action", "metadata",
+        "name", "match", "route", "redirect", "direct_response", "filter_action", "non_forwarding_action", "metadata",
         "typed_per_filter_config", "request_headers_to_add", "request_headers_to_remove",
         "response_headers_to_add", "response_headers_to_remove", "stat_prefix",
         # Without a tracer, or a filter that buffers, they do nothing.
@@ -539,8 +539,10 @@ def _action(
         return action
     if kind == "redirect":
         return redirect(message.redirect, match, where.field("redirect"))
+    if kind == "filter_action":
+        return FilterAction()
     if kind == "direct_response":
         return direct_response(message.direct_response, scope.body_limit, where.field("direct_response"))
     if kind is None:
-        where.problem("a route needs one of route, redirect, direct_response, non_forwarding_action")
+        where.problem("a route needs one of route, redirect, direct_response, filter_action, non_forwarding_action")
     return NonForwarding()
