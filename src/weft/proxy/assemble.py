@@ -75,14 +75,25 @@ _NOT_YET: Final[dict[str, str]] = {
 """Bootstrap fields that would change what happens and are not there yet."""
 
 
+def limit_patterns(runtime: Runtime) -> None:
+    """To be called before anything with a pattern is read."""
+    limit = runtime.integer("re2.max_program_size.error_level", DEFAULT_PROGRAM_SIZE)
+    REGEX_LIMITS.max_program_size = limit
+
+
+def first_runtime(bootstrap: Any) -> Runtime:
+    """The runtime that a proxy would start with, as far as it can be read."""
+    where = Where.nowhere()
+    return Runtime(merged(_runtime(bootstrap, where, identity_of(bootstrap.node)), {}))
+
+
 def server_settings(bootstrap: Any, where: Where, options: Options | None = None) -> ServerSettings:
     """The settings of a proxy; problems go to ``where``."""
     options = options or Options()
     identity = options.identity(identity_of(bootstrap.node))
     static = where.field("static_resources")
     runtime = _runtime(bootstrap, where, identity)
-    limit = Runtime(merged(runtime, {})).integer("re2.max_program_size.error_level", DEFAULT_PROGRAM_SIZE)
-    REGEX_LIMITS.max_program_size = limit  # before anything with a pattern is read
+    limit_patterns(Runtime(merged(runtime, {})))
     clusters = _clusters(bootstrap, static.field("clusters"))
     listeners = _listeners(bootstrap, static.field("listeners"))
     names = {cluster.name for cluster in bootstrap.static_resources.clusters}

@@ -1,8 +1,13 @@
 """Tables and tests from files."""
 
+import json
+import textwrap
+
 import pytest
 
 from weft.api.problems import ConfigError
+from weft.proxy.regex import REGEX_LIMITS
+from weft.proxy.route_check.check import check
 from weft.proxy.route_check.files import load_table, load_tests
 
 TABLE = """
@@ -79,3 +84,64 @@ def test_the_fractions_of_a_matcher(tmp_path):
 
     assert checked.fractions == {"t"}
     assert checked.table.virtual_hosts[0].routes[0].match.conditions[0].chance.numerator == 1
+
+
+BOOTSTRAP = """
+layered_runtime:
+  layers:
+  - name: static
+    static_layer: {re2.max_program_size.error_level: 5000, w.a: 0, w.b: 7}
+static_resources:
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: 1}}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: s
+          route_config:
+"""
+LARGE = """
+virtual_hosts:
+- name: v
+  domains: ["*"]
+  routes:
+  - match: {safe_regex: {regex: "/(?:[a-z]{3,6}[0-9]{2,4}){10,20}"}}
+    route: {cluster: large}
+  - match: {prefix: /}
+    route: {weighted_clusters: {runtime_key_prefix: w, clusters: [{name: a, weight: 1}, {name: b, weight: 1}]}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _limits(monkeypatch):
+    """As they were, afterwards."""
+    monkeypatch.setattr(REGEX_LIMITS, "max_program_size", REGEX_LIMITS.max_program_size)
+
+
+def test_a_bootstrap_brings_its_runtime(tmp_path):
+    (tmp_path / "b.yaml").write_text(BOOTSTRAP + textwrap.indent(LARGE, " " * 12))
+    checked = load_table(str(tmp_path / "b.yaml"))
+
+    assert checked.values.values["w.b"] == 7
+    tests = {
+        "tests": [
+            {
+                "test_name": "t",
+                "input": {"authority": "a", "path": "/", "method": "GET"},
+                "validate": {"cluster_name": "b"},
+            }
+        ]
+    }
+    (tmp_path / "t.json").write_text(json.dumps(tests))
+    assert check(checked, *load_tests(str(tmp_path / "t.json"))).failed == []
+
+
+def test_a_table_of_its_own_has_the_limits_of_envoy(tmp_path):
+    (tmp_path / "b.yaml").write_text(BOOTSTRAP + textwrap.indent(LARGE, " " * 12))
+    (tmp_path / "r.yaml").write_text(LARGE)
+    load_table(str(tmp_path / "b.yaml"))
+
+    with pytest.raises(ConfigError, match="max program size of 100"):
+        load_table(str(tmp_path / "r.yaml"))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from weft.api.load import BOOTSTRAP, load_message
 from weft.api.problems import ConfigError, Problem, Problems, Where
+from weft.proxy.regex import DEFAULT_PROGRAM_SIZE, REGEX_LIMITS
 from weft.proxy.route.match import ShareCondition
 from weft.proxy.route.table import RouteTable, route_table
 from weft.proxy.runtime import Runtime
@@ -31,6 +32,8 @@ class Checked:
     table: RouteTable
     problems: Problems
     """Warnings."""
+    values: Runtime
+    """The runtime of the bootstrap; empty for a table of its own.  Weights may hang on it."""
     fractions: frozenset[str] = frozenset()
     """Runtime keys of its routes' fractions."""
     _runtimes: dict[str, Runtime] = field(default_factory=dict)
@@ -49,14 +52,16 @@ def load_table(path: str, name: str | None = None, *, allow_deprecated: bool = F
 
     ``name`` says which table of a bootstrap, where it has several.  Raises ConfigError.
     """
+    values = Runtime()
+    REGEX_LIMITS.max_program_size = DEFAULT_PROGRAM_SIZE
     if name is not None or _is_bootstrap(path):
-        config, where = _of_bootstrap(path, name, allow_deprecated)
+        config, where, values = _of_bootstrap(path, name, allow_deprecated)
     else:
         config, problems = load_message(path, ROUTES, allow_deprecated=allow_deprecated)
         where = problems.where
     table = route_table(config, where)
     where.problems.raise_if_any()
-    return Checked(config, table, where.problems, _fractions(table))
+    return Checked(config, table, where.problems, values, _fractions(table))
 
 
 def load_tests(path: str) -> tuple[Any, Problems]:
@@ -72,9 +77,9 @@ def _is_bootstrap(path: str) -> bool:
         return False  # loading will say why
 
 
-def _of_bootstrap(path: str, name: str | None, allow_deprecated: bool) -> tuple[Any, Where]:
+def _of_bootstrap(path: str, name: str | None, allow_deprecated: bool) -> tuple[Any, Where, Runtime]:
     # Only here: this knows every part of a proxy, and takes as long to import as all the rest.
-    from weft.proxy.assemble import route_configs
+    from weft.proxy.assemble import first_runtime, limit_patterns, route_configs
 
     bootstrap, problems = load_message(path, BOOTSTRAP, allow_deprecated=allow_deprecated)
     place = problems.where.field("static_resources").field("listeners")
@@ -92,7 +97,9 @@ def _of_bootstrap(path: str, name: str | None, allow_deprecated: bool) -> tuple[
     if len(tables) > 1:
         text = f"several route tables, and --table does not say which: {names}"
         raise ConfigError([Problem("", text, path)])
-    return tables[0]
+    values = first_runtime(bootstrap)
+    limit_patterns(values)
+    return *tables[0], values
 
 
 def _fractions(table: RouteTable) -> frozenset[str]:

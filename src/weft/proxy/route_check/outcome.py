@@ -90,9 +90,9 @@ def play(checked: Checked, given: Any, clock: Clock) -> Outcome:
     info.virtual_host = route.virtual_host
     action = route.action
     if isinstance(action, Forward):
-        # Weights are the configuration's: a test enables one key, and it is for fractions.
+        # The key that a test enables is for fractions; weights have none, or the bootstrap's.
         try:
-            target = action.choose(request, random_value, None, info)
+            target = action.choose(request, random_value, checked.values, info)
         except Exception as error:
             outcome.bug = f"{type(error).__name__}: {error}"
             target = Target("")
