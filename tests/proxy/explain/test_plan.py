@@ -48,7 +48,7 @@ def test_everything_a_route_can_say(asked, to):
 
     upstream = asked([route], "http://a/api/x?y", headers={"x-new": "old"}).plan.upstream
 
-    assert (upstream.path, upstream.host, upstream.timeout, upstream.idle_timeout) == ("/v1/x?y", "b.test", 3.0, 9.0)
+    assert (upstream.path, upstream.host, upstream.timeout, upstream.idle_timeout) == ("/v1/x?y", "b.test", 0.0, 9.0)
     assert (upstream.priority, upstream.max_stream_duration, upstream.hash_by) == ("high", 60.0, ("header x-user",))
     assert (upstream.retry.retry_on, upstream.retry.num_retries) == (("5xx", "reset"), 3)
     changes = {change.name: (change.before, change.value) for change in upstream.request_headers}

@@ -85,3 +85,30 @@ async def test_it_is_found_in_the_table_that_the_stream_began_with(world):
     async with world(routes=ROUTES, filters=[Asking]) as running:
         client = await running.client()
         assert (await running.ask(client, ASK.replace(b" / ", b" /green "))).body == b"green"
+
+
+@pytest.mark.parametrize(("clears", "after"), [(0, 2), (1, 7)])
+async def test_the_timeouts_of_a_route_go_with_it(world, loop, clears, after):
+    routes = [
+        {
+            "match": {"prefix": "/", "headers": [{"name": "x-kind", "string_match": {"exact": "blue"}}]},
+            "route": {"cluster": "u", "timeout": "0s"},
+        },
+        {
+            "match": {"prefix": "/green"},
+            "route": {
+                "cluster": "u",
+                "idle_timeout": "1s",
+                "max_stream_duration": {"max_stream_duration": "2s"},
+            },
+        },
+    ]
+    hcm = {"stream_idle_timeout": "0s", "common_http_protocol_options": {"max_stream_duration": "7s"}}
+    if not clears:
+        routes[1]["route"]["idle_timeout"] = "0s"
+    async with world(hcm=hcm, routes=routes, filters=[lambda: Paint(clears)]) as running:
+        client = await running.client()
+        begin = loop.time()
+        client.send(ASK.replace(b" / ", b" /green "))
+        await client.until(lambda: bool(client.received), "an answer")
+        assert loop.time() - begin == pytest.approx(after, abs=0.01)

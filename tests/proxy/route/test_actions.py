@@ -145,7 +145,8 @@ def action_of(table):
 
 def test_defaults(table_of, request_of):
     action = action_of(table_of([route()]))
-    assert (action.timeout, action.idle_timeout, action.max_stream_duration, action.grpc_timeout_max) == (15.0, None, None, None)
+    assert (action.timeout, action.idle_timeout, action.stream_limit, action.grpc_timeout) == (15.0, None, None, None)
+    assert not action.has_stream_times
     assert (action.priority, action.cluster_not_found_status, action.retry, action.upgrades) == (0, 503, None, {})
     assert action.choose(request_of(), 1) is action.choose(request_of(), 2)
 
@@ -157,8 +158,9 @@ def test_times_and_the_rest(table_of):
         upgrade_configs=[{"upgrade_type": "WebSocket"}, {"upgrade_type": "h2c", "enabled": False}],
         metadata_match={"filter_metadata": {"envoy.lb": {"v": "1"}}},
     )]))  # fmt: skip
-    assert (action.timeout, action.idle_timeout, action.max_stream_duration) == (0.0, 0.25, 5.0)
-    assert (action.grpc_timeout_max, action.grpc_timeout_offset) == (0.0, 0.5)
+    assert (action.timeout, action.idle_timeout, action.has_stream_times) == (0.0, 0.25, True)
+    limit = action.stream_limit
+    assert (limit.duration, limit.most, limit.offset) == (5000, 0, 500)
     assert (action.priority, action.cluster_not_found_status) == (1, 404)
     assert action.upgrades == {b"websocket": True, b"h2c": False}
     assert action.metadata_match == {"envoy.lb": {"v": "1"}}

@@ -1,12 +1,12 @@
 """What happens to a request whose route is known.
 
-To forward, the router changes the request while it sends it; that order of steps is written down here a
-second time, without the sending, and a test plays both and compares what arrives upstream.
+What the router and the route change in a request that they forward is asked of them, without the sending;
+a test plays both and compares what arrives upstream.
 """
 
 from typing import Any, Final
 
-from weft.http.headers import ENVOY, Field, Headers
+from weft.http.headers import Headers
 from weft.http.message import Request
 from weft.proxy.explain.explanation import (
     DIRECT_RESPONSE,
@@ -28,7 +28,7 @@ from weft.proxy.explain.rehearsal import Rehearsal, pairs
 from weft.proxy.explain.tables import Sources, Table
 from weft.proxy.explain.trees import asked
 from weft.proxy.http.mirror import copy_head
-from weft.proxy.http.router import FOR_ROUTERS, asked_timeout
+from weft.proxy.http.router import FIRST_ATTEMPT
 from weft.proxy.http.stream import Stream
 from weft.proxy.observe import flags
 from weft.proxy.route.cluster_specifier import MatcherSpecifier
@@ -87,47 +87,34 @@ def plan_of(rehearsal: Rehearsal, table: Table, sources: Sources, route: Route) 
 def _forwarded(
     rehearsal: Rehearsal, table: Table, route: Route, action: Forward, target: Target, draw: Draw | None
 ) -> Upstream:
-    """The steps of ``Router._forward``."""
+    """What goes upstream."""
     stream = rehearsal.stream
     manager = rehearsal.manager
+    before = pairs(stream.head.headers)
+    if action.has_stream_times:
+        stream.route_times(action)
     request = copy_head(stream.head)
-    before = pairs(request.headers)
     headers = request.headers
-    tell = manager.router.envoy_headers
-    timeout = action.timeout
-    if tell:
-        if headers.mask & ENVOY:
-            timeout = asked_timeout(headers, timeout)
-            for name in FOR_ROUTERS:
-                headers.drop(name)
-        told = timeout
-        if (
-            action.retry is not None
-            and action.retry.per_try_timeout
-            and (not timeout or action.retry.per_try_timeout < timeout)
-        ):
-            told = action.retry.per_try_timeout
-        if told:
-            headers.put(Field(b"x-envoy-expected-rq-timeout-ms", b"%d" % round(told * 1000)))
+    asked_for = manager.router.take_asked(headers, action)
+    timeout = action.timeout if asked_for is None else asked_for.timeout
     original = stream.head
     stream.original_path = request.path
     stream.cluster_name = target.cluster
     stream.request = stream.head = request  # header values may name what is being changed
-    if target.host_rewrite:
-        request.authority = target.host_rewrite
-    for rules in (target.request_headers, route.request_headers):
-        if rules is not None:
-            rules.apply(headers, stream, manager.clock)
-    action.rewrite(request, stream, manager.clock, original_path=tell)
-    if route.virtual_host.attempt_count_in_request:
-        headers.put(Field(b"x-envoy-attempt-count", b"1"))
+    tell = manager.router.envoy_headers
+    route.change_request(
+        request, action, target, stream, manager.clock, attempt=FIRST_ATTEMPT, original=tell
+    )
     shadows = _shadows(action, request, stream)
     stream.request = stream.head = original
     specifier = action.specifier
     steps: tuple[TreeStep, ...] = ()
     if isinstance(specifier, MatcherSpecifier):
         steps = asked(specifier.tree, original, stream, manager.runtime)[1]
-    by_header = timeout != action.timeout
+    told_by = ""
+    if timeout != action.timeout:
+        told_by = "x-envoy-upstream-rq-timeout-ms" if action.grpc_timeout is None else "grpc-timeout"
+    client = rehearsal.downstream
     settings = table.settings
     return Upstream(
         cluster=target.cluster,
@@ -135,11 +122,9 @@ def _forwarded(
         matcher=steps,
         draw=draw,
         timeout=timeout,
-        timeout_told_by="x-envoy-upstream-rq-timeout-ms" if by_header else "",
-        idle_timeout=settings.stream_idle_timeout if action.idle_timeout is None else action.idle_timeout,
-        max_stream_duration=settings.max_stream_duration
-        if action.max_stream_duration is None
-        else action.max_stream_duration,
+        timeout_told_by=told_by,
+        idle_timeout=settings.stream_idle_timeout if client.idle is None else client.idle,
+        max_stream_duration=settings.max_stream_duration if client.longest is None else client.longest,
         priority="high" if action.priority else "default",
         retry=_retry(action.retry),
         hash_by=()

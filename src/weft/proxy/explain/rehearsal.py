@@ -45,6 +45,9 @@ class Nobody(Downstream):
         self.buffer_limit = 0
         self.response: Response | None = None
         self.body = b""
+        self.idle: float | None = None
+        """What the route says in place of the connection manager, in seconds; likewise ``longest``."""
+        self.longest: float | None = None
 
     def send(self, stream: Stream, response: Response, data: bytes, end: bool) -> None:
         self.response = response
@@ -63,10 +66,10 @@ class Nobody(Downstream):
         pass
 
     def idle_after(self, stream: Stream, seconds: float) -> None:
-        pass
+        self.idle = seconds
 
     def ends_after(self, stream: Stream, seconds: float) -> None:
-        pass
+        self.longest = seconds
 
     def completed(self, stream: Stream) -> None:
         pass

@@ -61,6 +61,7 @@ _EDGE_ONLY: Final = frozenset(
         b"x-envoy-downstream-service-cluster",
         b"x-envoy-downstream-service-node",
         b"x-envoy-original-path",
+        b"x-envoy-original-host",
     )
 )
 """Stripped from requests that come from outside the mesh (an edge proxy)."""
@@ -146,8 +147,6 @@ class Forwarding:
             if head.minor == 0 and head.host is None and settings.options.default_host:
                 request.authority = settings.options.default_host
             elif head.host is None:
-                if not settings.stream_error_on_invalid:
-                    stream.close_after = True
                 stream.reply(400, b"", 0, "missing_host_header")
                 return False
         elif mask & EXPECT:
@@ -370,6 +369,8 @@ class Forwarding:
             headers.drop(b"x-forwarded-client-cert")
         if internal:
             stream.internal = True
+            if mask & ENVOY and headers.find(b"x-envoy-force-trace") is not None:
+                stream.shows_id = True
             headers.put(_INTERNAL)
             edge = False
         elif mask & ENVOY:
@@ -435,7 +436,7 @@ class Forwarding:
         if self._has_via:
             before = headers.joined(b"via") if mask & VIA else None
             headers.put(self._via if before is None else Field(b"via", before + b", " + settings.via))
-        if self._echo_id:
+        if self._echo_id or stream.shows_id:
             request_id = stream.head.headers.find(b"x-request-id")
             if request_id is not None:
                 headers.put(Field(b"x-request-id", request_id))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _GRPC_STATUS: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 """HTTP status -> gRPC status; others are UNKNOWN (2)."""
+_DEADLINE_EXCEEDED: Final = 4
 _GRPC_SAFE: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 """What gRPC leaves unescaped in a message, besides what URLs do."""
 
@@ -146,7 +147,10 @@ class LocalReply:
         """gRPC clients read the status of a call in headers, and only a 200 as theirs."""
         headers = response.headers
         headers.put(Field(b"content-type", b"application/grpc"))
-        headers.put(Field(b"grpc-status", b"%d" % _GRPC_STATUS.get(response.status, 2)))
+        status = _GRPC_STATUS.get(response.status, 2)
+        if stream.details == "max_duration_timeout":
+            status = _DEADLINE_EXCEEDED
+        headers.put(Field(b"grpc-status", b"%d" % status))
         if body:
             headers.put(Field(b"grpc-message", quote_from_bytes(body, _GRPC_SAFE).encode()))
         response.status = 200

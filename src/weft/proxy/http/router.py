@@ -13,6 +13,7 @@ from weft.api.values import without_effect
 from weft.http.headers import ENVOY, Field, Headers
 from weft.http.message import Response
 from weft.proxy.extensions import HttpFilterKind
+from weft.proxy.http.asked import Asked, first_invalid, strict_names, take_asked
 from weft.proxy.http.internal_redirect import follow, replace
 from weft.proxy.http.kept_body import KeptBody
 from weft.proxy.http.mirror import copy_head, start_shadows
@@ -21,7 +22,13 @@ from weft.proxy.observe import flags
 from weft.proxy.route.internal_redirect import InternalRedirectPolicy
 from weft.proxy.route.table import DIRECT, FORWARD, REDIRECT, DirectResponse, Forward, Redirect
 from weft.proxy.upstream.pool import Http1Pool, pool_of
-from weft.proxy.upstream.stream import CONNECTION_TERMINATION, REASONS, RequestWriter, ResponseReader
+from weft.proxy.upstream.stream import (
+    CONNECTION_TERMINATION,
+    OVERFLOW,
+    REASONS,
+    RequestWriter,
+    ResponseReader,
+)
 
 if TYPE_CHECKING:
     from weft.proxy.context import WorkerContext
@@ -29,37 +36,32 @@ if TYPE_CHECKING:
     from weft.proxy.upstream.cluster import Cluster
     from weft.proxy.upstream.host import Host
 
-_FIRST_ATTEMPT: Final = Field(b"x-envoy-attempt-count", b"1")
+FIRST_ATTEMPT: Final = Field(b"x-envoy-attempt-count", b"1")
 _OVERLOADED: Final = [Field(b"x-envoy-overloaded", b"true")]
-_TIMEOUT_HEADER: Final = b"x-envoy-upstream-rq-timeout-ms"
-FOR_ROUTERS: Final = (
-    b"x-envoy-retry-on",
-    b"x-envoy-retry-grpc-on",
-    b"x-envoy-max-retries",
-    b"x-envoy-retriable-status-codes",
-    b"x-envoy-retriable-header-names",
-    b"x-envoy-hedge-on-per-try-timeout",
-    b"x-envoy-upstream-rq-per-try-timeout-ms",
-)
-"""Said to this router, and not passed on."""
-_LONGEST_TIMEOUT: Final = 1 << 40
-"""Milliseconds; a larger header value is taken as absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSettings:
     suppress_headers: bool = False
-    """Neither add nor honour ``x-envoy-*``."""
+    """Add no ``x-envoy-*``."""
+    respect_expected: bool = False
+    """``x-envoy-expected-rq-timeout-ms`` of the proxy before us is the timeout."""
+    strict: tuple[bytes, ...] = ()
+    """Headers whose values must make sense."""
 
 
 def router_settings(message: Any, where: Where) -> RouterSettings:
-    for name in ("upstream_http_filters", "upstream_log", "strict_check_headers"):
+    for name in ("upstream_http_filters", "upstream_log"):
         if len(getattr(message, name)):
             where.field(name).problem(f"not supported yet: {name} of the router")
-    without_effect(message, ("dynamic_stats", "start_child_span", "suppress_grpc_request_failure_code_stats"), where)
-    if message.respect_expected_rq_timeout:
-        where.field("respect_expected_rq_timeout").problem("not supported yet: respect_expected_rq_timeout")
-    return RouterSettings(suppress_headers=message.suppress_envoy_headers)
+    without_effect(
+        message, ("dynamic_stats", "start_child_span", "suppress_grpc_request_failure_code_stats"), where
+    )
+    return RouterSettings(
+        suppress_headers=message.suppress_envoy_headers,
+        respect_expected=message.respect_expected_rq_timeout,
+        strict=strict_names(message),
+    )
 
 
 class Router:
@@ -68,6 +70,8 @@ class Router:
     def __init__(self, settings: RouterSettings, manager: "ConnectionManager") -> None:
         self.manager = manager
         self.envoy_headers: bool = not settings.suppress_headers
+        self._respect_expected: bool = settings.respect_expected
+        self._strict: tuple[bytes, ...] = settings.strict
         self._expected: dict[float, Field] = {}
         """Timeout in seconds -> the header that tells the upstream of it."""
 
@@ -123,41 +127,23 @@ class Router:
         stream.cluster_name = target.cluster
         stream.cluster = cluster
         headers = request.headers
-        timeout = action.timeout
-        if self.envoy_headers:
-            if headers.mask & ENVOY:
-                timeout = asked_timeout(headers, timeout)
-                for name in FOR_ROUTERS:
-                    headers.drop(name)
-            retry = action.retry
-            if (
-                retry is not None
-                and retry.per_try_timeout
-                and (not timeout or retry.per_try_timeout < timeout)
-            ):
-                told = retry.per_try_timeout
-            else:
-                told = timeout
-            if told:
-                expected = self._told(told)
-                if headers.mask & ENVOY:
-                    headers.put(expected)
-                else:
-                    headers.append(expected)
+        if self._strict and headers.mask & ENVOY and not self._strictly(stream):
+            return
+        asked = self.take_asked(headers, action)
+        timeout = action.timeout if asked is None else asked.timeout
         host = cluster.pick(stream, action.hash_policy)
         stream.original_path = request.path
         route = stream.route
         assert route is not None
-        if target.host_rewrite:
-            request.authority = target.host_rewrite
-        if route.virtual_host.attempt_count_in_request:
-            headers.put(_FIRST_ATTEMPT)
-        target_rules = target.request_headers
-        if target_rules is not None:
-            target_rules.apply(headers, stream, manager.clock)
-        if route.request_headers is not None:
-            route.request_headers.apply(headers, stream, manager.clock)
-        action.rewrite(request, stream, manager.clock, original_path=self.envoy_headers)
+        route.change_request(
+            request,
+            action,
+            target,
+            stream,
+            manager.clock,
+            attempt=FIRST_ATTEMPT,
+            original=self.envoy_headers,
+        )
         stream.attempts = 1
         if host is None:
             cluster.stats.count_response(503, stream.internal)
@@ -171,6 +157,8 @@ class Router:
         attempt = Attempt(
             self, stream, cluster, host, pool_of(context, cluster, host, action.priority), timeout
         )
+        if asked is not None and asked.alternative:
+            attempt.timeout_status = 204
         attempt.target_response_headers = target.response_headers
         stream.attempt = attempt
         if action.internal_redirects is not None:
@@ -182,6 +170,41 @@ class Router:
             told_field = self._told(timeout) if timeout and self.envoy_headers else None
             start_shadows(context, stream, action.mirrors, copied, timeout, told_field, data, end)
 
+    def take_asked(self, headers: Headers, action: Forward) -> Asked | None:
+        """Take what the caller asks of us out of ``headers``, and tell the upstream what came of it.
+
+        None where nobody asked: the times of the route hold.
+        """
+        asked: Asked | None = None
+        if headers.mask & ENVOY or action.grpc_timeout is not None:
+            asked = take_asked(headers, action, self._respect_expected)
+            told = asked.told
+            if asked.grpc is not None:
+                headers.put(asked.grpc)
+        else:
+            told = action.timeout
+            retry = action.retry
+            if retry is not None and retry.per_try_timeout and (not told or retry.per_try_timeout < told):
+                told = retry.per_try_timeout
+        if told and self.envoy_headers:
+            expected = self._told(told)
+            if headers.mask & ENVOY:
+                headers.put(expected)
+            else:
+                headers.append(expected)
+        return asked
+
+    def _strictly(self, stream: Stream) -> bool:
+        """``strict_check_headers``; false when the request has been refused."""
+        wrong = first_invalid(stream.head.headers, self._strict)
+        if wrong is None:
+            return True
+        name = wrong.name.decode("latin-1")
+        body = b"invalid header '%s' with value '%s'" % (wrong.name, wrong.value)
+        details = f"request_headers_failed_strict_check{{{name}}}"
+        stream.reply(400, body, flags.INVALID_ENVOY_REQUEST_HEADERS, details)
+        return False
+
     def _told(self, timeout: float) -> Field:
         """The header that tells the upstream how long it has."""
         expected = self._expected.get(timeout)
@@ -191,17 +214,6 @@ class Router:
             expected = Field(b"x-envoy-expected-rq-timeout-ms", b"%d" % round(timeout * 1000))
             self._expected[timeout] = expected
         return expected
-
-
-def asked_timeout(headers: Headers, timeout: float) -> float:
-    """``x-envoy-upstream-rq-timeout-ms`` of a trusted caller (others' is stripped on admission)."""
-    asked = headers.find(_TIMEOUT_HEADER)
-    if asked is None:
-        return timeout
-    headers.drop(_TIMEOUT_HEADER)
-    if asked.isdigit() and len(asked) < 14 and int(asked) < _LONGEST_TIMEOUT:
-        return int(asked) / 1000
-    return timeout
 
 
 class Attempt(ResponseReader):
@@ -222,6 +234,7 @@ class Attempt(ResponseReader):
         self.host = host
         self.pool = pool
         self.timeout: float = timeout
+        self.timeout_status: int = 504
         self.writer: RequestWriter | None = None
         self.target_response_headers: Any = None
         self.redirects: InternalRedirectPolicy | None = None
@@ -382,7 +395,7 @@ class Attempt(ResponseReader):
         if route is not None and route.response_headers is not None:
             route.response_headers.apply(headers, stream, manager.clock)
         if route is not None and route.virtual_host.attempt_count_in_response:
-            headers.put(_FIRST_ATTEMPT)
+            headers.put(FIRST_ATTEMPT)
         if end:
             self._complete(now)
         elif stream.downstream.client_is_slow():
@@ -456,8 +469,15 @@ class Attempt(ResponseReader):
             body.encode(),
             what.flag,
             details,
-            _OVERLOADED if reason == 0 and self.router.envoy_headers else None,
+            self._fields(reason == OVERFLOW and self.router.envoy_headers),
         )
+
+    def _fields(self, overloaded: bool) -> list[Field] | None:
+        """What a local reply says of the attempt."""
+        route = self.stream.route
+        if route is None or not route.virtual_host.attempt_count_in_response:
+            return _OVERLOADED if overloaded else None
+        return [*_OVERLOADED, FIRST_ATTEMPT] if overloaded else [FIRST_ATTEMPT]
 
     def timed_out(self) -> None:
         """The route's timeout: 504, or the end of a response that has begun."""
@@ -469,13 +489,19 @@ class Attempt(ResponseReader):
         begun = self._response_begun
         if not begun:
             self.host.stats.rq_error += 1
-            self.cluster.stats.count_response(504, stream.internal)
+            self.cluster.stats.count_response(self.timeout_status, stream.internal)
         self.cancel()
         stream.attempt = None
         if begun:
             stream.abort(flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
         else:
-            stream.reply(504, b"upstream request timeout", flags.UPSTREAM_REQUEST_TIMEOUT, "response_timeout")
+            stream.reply(
+                self.timeout_status,
+                b"upstream request timeout" if self.timeout_status == 504 else b"",
+                flags.UPSTREAM_REQUEST_TIMEOUT,
+                "response_timeout",
+                self._fields(False),
+            )
 
     def cancel(self) -> None:
         """Nobody wants the response any more."""

@@ -17,10 +17,12 @@ from mypy_extensions import mypyc_attr
 
 from weft.http.headers import Field, Headers
 from weft.http.message import Request, Response
+from weft.proxy.http.asked import asked_grpc_timeout, is_grpc_call
 from weft.proxy.http.filter import HttpFilter
 from weft.proxy.observe import flags
 from weft.proxy.observe.stream_info import ConnectionInfo, StreamInfo
 from weft.proxy.route.forward import Forward
+from weft.proxy.route.timeouts import StreamLimit, grpc_timeout_field
 
 if TYPE_CHECKING:
     from weft.proxy.http.connection_manager import ConnectionManager
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 
 _NO_SETTINGS: Final[dict[str, Any]] = {}
+_AT_ONCE: Final = 0.000001
+"""Seconds; 0 would mean no limit."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -133,6 +137,8 @@ class Stream(StreamInfo):
         """The response was broken off."""
         self.internal: bool = False
         """The request comes from inside the mesh."""
+        self.shows_id: bool = False
+        """The response carries the request id: the caller asked for a trace."""
         self.close_after: bool = False
         """The downstream connection must not be used again."""
         self.failed: bool = False
@@ -168,15 +174,30 @@ class Stream(StreamInfo):
                 self.virtual_cluster = virtual_host.virtual_cluster(self.head)
             action = route.action
             if isinstance(action, Forward) and action.has_stream_times:
-                self._route_times(action)
+                self.route_times(action)
 
-    def _route_times(self, action: Forward) -> None:
+    def route_times(self, action: Forward) -> None:
         """What the route says of the stream's own timeouts."""
         if action.idle_timeout is not None:
             self.idle_timeout = action.idle_timeout
             self.downstream.idle_after(self, action.idle_timeout)
-        if action.max_stream_duration is not None:
-            self.downstream.ends_after(self, action.max_stream_duration)
+        if action.stream_limit is not None:
+            self._limit(action.stream_limit)
+
+    def _limit(self, limit: StreamLimit) -> None:
+        """``max_stream_duration`` of the route, or the client's ``grpc-timeout``; a gRPC server is told."""
+        headers = self.head.headers
+        default = round(self.manager.max_stream_duration * 1000)
+        longest = limit.longest(asked_grpc_timeout(headers), default)
+        grpc = is_grpc_call(headers)
+        if longest is None:
+            if grpc and default:
+                headers.drop(b"grpc-timeout")
+            self.downstream.ends_after(self, 0.0)
+            return
+        if grpc:
+            headers.put(grpc_timeout_field(longest))
+        self.downstream.ends_after(self, longest / 1000 if longest else _AT_ONCE)
 
     def _filter_request(self, first: int, data: bytes, end: bool) -> None:
         filters = self.filters
@@ -345,6 +366,8 @@ class Stream(StreamInfo):
             self.details = details
         if self.finished or self.response_done:
             return
+        if status == 400 and not self.manager.settings.stream_error_on_invalid:
+            self.close_after = True
         if self.attempt is not None:
             self.attempt.cancel()
             self.attempt = None
@@ -483,8 +506,17 @@ class Stream(StreamInfo):
         """The route, found again first when a filter has cleared it; None for none."""
         if self.route_cleared:
             self.route_cleared = False
+            self._house_times()
             self._find_route()
         return self.route
+
+    def _house_times(self) -> None:
+        """The connection manager's timeouts, where the route that was found before had its own."""
+        manager = self.manager
+        if self.idle_timeout != manager.stream_idle_timeout:
+            self.idle_timeout = manager.stream_idle_timeout
+            self.downstream.idle_after(self, self.idle_timeout)
+        self.downstream.ends_after(self, manager.max_stream_duration)
 
     def clear_route(self) -> None:
         """A filter changed what routes look at: whoever asks next finds the route again.

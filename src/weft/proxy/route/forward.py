@@ -7,7 +7,7 @@ router (``proxy/http/router``) does the rest.
 from typing import Any, ClassVar, Final
 
 from weft.api.problems import Where
-from weft.api.values import optional_seconds, without_effect, wrapped
+from weft.api.values import optional_seconds, wrapped
 from weft.http.message import Request
 from weft.proxy.clock import Clock
 from weft.proxy.observe.stream_info import StreamInfo
@@ -30,6 +30,7 @@ from weft.proxy.route.rewrite import (
     rewrite_path,
 )
 from weft.proxy.route.supported import has, only
+from weft.proxy.route.timeouts import GrpcTimeout, StreamLimit, grpc_timeout, stream_limit
 from weft.proxy.runtime import Runtime
 
 FORWARD: Final = 0
@@ -170,11 +171,10 @@ class Forward:
         self.timeout: float = 15.0
         self.idle_timeout: float | None = None
         self.flush_timeout: float | None = None
-        self.max_stream_duration: float | None = None
-        self.grpc_timeout_max: float | None = None
-        """Longest ``grpc-timeout`` that is honoured; None: the header is not looked at."""
-        self.grpc_timeout_offset: float = 0.0
-        """Taken off the ``grpc-timeout``, so that we give up before the client does."""
+        self.stream_limit: StreamLimit | None = None
+        self.grpc_timeout: GrpcTimeout | None = None
+        self.has_stream_times: bool = False
+        """Whether the route changes timeouts of the stream itself."""
         self.priority: int = 0
         """1 is high."""
         self.cluster_not_found_status: int = 503
@@ -196,11 +196,6 @@ class Forward:
         """Let a plugin name the cluster."""
         self.specifier = specifier
         self._single = None
-
-    @property
-    def has_stream_times(self) -> bool:
-        """Whether the route changes timeouts of the stream itself."""
-        return self.idle_timeout is not None or self.max_stream_duration is not None
 
     def choose(
         self,
@@ -317,19 +312,7 @@ def forward(
     action.host_rewrite = host_rewrite(message, where)
     action.auto_host_rewrite = wrapped(message, "auto_host_rewrite", False)
     action.append_x_forwarded_host = message.append_x_forwarded_host
-    timeout = optional_seconds(message, "timeout")
-    action.timeout = 15.0 if timeout is None else timeout
-    action.idle_timeout = optional_seconds(message, "idle_timeout")
-    if has(message, "flush_timeout"):
-        action.flush_timeout = optional_seconds(message, "flush_timeout")
-    if message.HasField("max_stream_duration"):
-        duration = message.max_stream_duration
-        action.max_stream_duration = optional_seconds(duration, "max_stream_duration")
-        action.grpc_timeout_max = optional_seconds(duration, "grpc_timeout_header_max")
-        action.grpc_timeout_offset = optional_seconds(duration, "grpc_timeout_header_offset") or 0.0
-    if action.grpc_timeout_max is None and message.HasField("max_grpc_timeout"):
-        action.grpc_timeout_max = optional_seconds(message, "max_grpc_timeout")
-        action.grpc_timeout_offset = optional_seconds(message, "grpc_timeout_offset") or 0.0
+    _timeouts(action, message)
     action.hash_policy = hash_policy(message.hash_policy, where.field("hash_policy"))
     if wrapped(message.weighted_clusters, "use_hash_policy", False):
         action.clusters.hash_policy = action.hash_policy
@@ -373,15 +356,22 @@ def _set_specifier(
             action.use(specifier)
 
 
+def _timeouts(action: Forward, message: Any) -> None:
+    action.stream_limit = stream_limit(message)
+    action.grpc_timeout = grpc_timeout(message)
+    timeout = optional_seconds(message, "timeout")
+    if action.stream_limit is not None:
+        action.timeout = 0.0  # as in Envoy, whoever limits the stream has no timeout besides
+    elif timeout is not None:
+        action.timeout = timeout
+    action.idle_timeout = optional_seconds(message, "idle_timeout")
+    if has(message, "flush_timeout"):
+        action.flush_timeout = optional_seconds(message, "flush_timeout")
+    action.has_stream_times = action.idle_timeout is not None or action.stream_limit is not None
+
+
 def _check(message: Any, where: Where) -> None:
     only(message, _KNOWN, where)
-    without_effect(message, ("flush_timeout", "max_grpc_timeout", "grpc_timeout_offset"), where)
-    if message.HasField("max_stream_duration"):
-        without_effect(
-            message.max_stream_duration,
-            ("grpc_timeout_header_max", "grpc_timeout_header_offset"),
-            where.field("max_stream_duration"),
-        )
     rewrites = (
         bool(message.prefix_rewrite),
         message.HasField("regex_rewrite"),

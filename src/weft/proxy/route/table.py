@@ -13,6 +13,7 @@ from google.protobuf.message import EncodeError
 
 from weft.api.problems import Where
 from weft.api.values import wrapped
+from weft.http.headers import Field
 from weft.http.message import Request
 from weft.http.path import without_parameters
 from weft.proxy.clock import Clock
@@ -86,6 +87,32 @@ class Route:
         """Filter name -> its settings, DISABLED or ENABLED; of route, virtual host and table."""
         self.filter_levels: tuple[FilterSettings, ...] = ()
         """The same place by place: table, virtual host, route."""
+
+    def change_request(
+        self,
+        request: Request,
+        action: Forward,
+        target: Target,
+        info: StreamInfo,
+        clock: Clock,
+        *,
+        attempt: Field | None = None,
+        original: bool = True,
+    ) -> None:
+        """All that the route changes in a request which ``action`` (its own) forwards to ``target``.
+
+        ``attempt`` is the header that counts attempts, for virtual hosts that want it.  ``original``: tell
+        the upstream the old path and host (not when Envoy's headers are suppressed).
+        """
+        if target.host_rewrite:
+            request.authority = target.host_rewrite
+        if attempt is not None and self.virtual_host.attempt_count_in_request:
+            request.headers.put(attempt)
+        if target.request_headers is not None:
+            target.request_headers.apply(request.headers, info, clock)
+        if self.request_headers is not None:
+            self.request_headers.apply(request.headers, info, clock)
+        action.rewrite(request, info, clock, original_path=original)
 
     def every_setting(self, name: str, target: Target | None = None) -> list[Any]:
         """What each place says to the filter ``name``, least specific first."""

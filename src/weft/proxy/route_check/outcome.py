@@ -120,14 +120,7 @@ def play(checked: Checked, given: Any, clock: Clock) -> Outcome:
 def _forward(
     outcome: Outcome, route: Route, action: Forward, target: Target, info: StreamInfo, clock: Clock
 ) -> None:
-    request = outcome.request
-    if target.host_rewrite:
-        request.authority = target.host_rewrite
-    if target.request_headers is not None:
-        target.request_headers.apply(request.headers, info, clock)
-    if route.request_headers is not None:
-        route.request_headers.apply(request.headers, info, clock)
-    action.rewrite(request, info, clock)
+    route.change_request(outcome.request, action, target, info, clock)
     _finish(outcome, route, info, clock, target.response_headers)
 
 
