@@ -89,9 +89,19 @@ async def test_a_loop_ends_at_the_most_that_is_allowed(world):
         assert w.stat("passthrough_internal_redirect_too_many_redirects") == 1
 
 
-@pytest.mark.parametrize(("size", "followed"), [(10_000, True), (10_001, False)])
-async def test_a_body_is_kept_up_to_the_limit_of_the_connection(world, size, followed):
-    async with world(**redirecting(buffer=10_000)) as w, await listen() as there:
+@pytest.mark.parametrize(("limits", "size", "followed"), [
+    ({}, 10_000, True),
+    ({}, 10_001, False),
+    ({"request_body_buffer_limit": 20_000, "per_request_buffer_limit_bytes": 10}, 20_000, True),
+    ({"request_body_buffer_limit": 20_000}, 20_001, False),
+    ({"per_request_buffer_limit_bytes": 5}, 6, False),
+    ({"request_body_buffer_limit": 0}, 1, False),
+    ({"request_body_buffer_limit": 0}, 0, True),
+])  # fmt: skip
+async def test_a_body_is_kept_up_to_the_limit_of_the_route_or_the_connection(world, limits, size, followed):
+    setting = redirecting(buffer=10_000)
+    setting["routes"][1].update(limits)
+    async with world(**setting) as w, await listen() as there:
         client = await w.client()
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
         peer = await w.upstream.accept()

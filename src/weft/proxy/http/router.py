@@ -163,7 +163,9 @@ class Router:
         stream.attempt = attempt
         if action.internal_redirects is not None:
             attempt.redirects = action.internal_redirects
-            stream.kept = KeptBody(stream.downstream.buffer_limit)
+            stream.kept = KeptBody(
+                route.body_limit if route.body_limit >= 0 else stream.downstream.buffer_limit
+            )
             stream.keep(data)
         attempt.begin(data, end)
         if copied is not None and action.mirrors is not None and not stream.finished:
@@ -357,12 +359,10 @@ class Attempt(ResponseReader):
         router = self.router
         manager = router.manager
         redirects = self.redirects
-        if (
-            redirects is not None
-            and response.status in redirects.statuses
-            and self._redirected(redirects, response, end)
-        ):
-            return
+        if redirects is not None:
+            if response.status in redirects.statuses and self._redirected(redirects, response, end):
+                return
+            stream.kept = None  # it will not be sent again
         self._response_begun = True
         stream.first_upstream_received = now
         stream.details = "via_upstream"

@@ -68,8 +68,8 @@ class Route:
     """One entry of a virtual host: what it asks of a request, and what happens then."""
 
     __slots__ = (
-        "action", "filter_levels", "filter_settings", "match", "metadata", "name", "plain_prefix", "request_headers",
-        "response_headers", "stat_prefix", "virtual_host",
+        "action", "body_limit", "filter_levels", "filter_settings", "match", "metadata", "name", "plain_prefix",
+        "request_headers", "response_headers", "stat_prefix", "virtual_host",
     )  # fmt: skip
 
     def __init__(self, name: str, virtual_host: "VirtualHost", match: RouteMatch, action: Action) -> None:
@@ -80,6 +80,8 @@ class Route:
         self.plain_prefix: bytes | None = match.plain_prefix
         self.metadata: dict[str, Any] | None = None
         self.stat_prefix: str = ""
+        self.body_limit: int = -1
+        """Bytes of a request's body that may be kept to be sent again; -1 for what the connection allows."""
         self.request_headers: HeaderRules | None = None
         """Of route, virtual host and table, in the order in which they apply: after the Target's."""
         self.response_headers: HeaderRules | None = None
@@ -328,7 +330,8 @@ _VIRTUAL_HOST: Final = frozenset(
         "typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response",
         "include_is_timeout_retry_header", "retry_policy", "metadata", "matcher", "request_mirror_policies",
         # Without the filters that read them they do nothing.
-        "rate_limits", "cors", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
+        "rate_limits", "cors",
+        "per_request_buffer_limit_bytes", "request_body_buffer_limit",
     )
 )  # fmt: skip
 _PLAIN_HOST: Final = frozenset(("name", "domains", "routes", "require_tls", "metadata"))
@@ -342,8 +345,9 @@ _ROUTE: Final = frozenset(
         "name", "match", "route", "redirect", "direct_response", "filter_action", "non_forwarding_action", "metadata",
         "typed_per_filter_config", "request_headers_to_add", "request_headers_to_remove",
         "response_headers_to_add", "response_headers_to_remove", "stat_prefix",
-        # Without a tracer, or a filter that buffers, they do nothing.
-        "decorator", "tracing", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
+        "per_request_buffer_limit_bytes", "request_body_buffer_limit",
+        # Without a tracer they do nothing.
+        "decorator", "tracing",
     )
 )  # fmt: skip
 
@@ -373,6 +377,8 @@ class _Scope:
         )
         self.mirrors: tuple[Mirror, ...] | None = None
         """The virtual host's, else the table's."""
+        self.body_limits: tuple[int, int] = (-1, -1)
+        """See :func:`_body_limits`."""
         self.specifiers: dict[str, ClusterSpecifier] = cluster_specifiers(
             message.cluster_specifier_plugins, where.field("cluster_specifier_plugins")
         )
@@ -461,6 +467,7 @@ def _inherit(message: Any, given: set[str], scope: _Scope, where: Where) -> None
     scope.retry = None
     scope.limits = ()
     scope.mirrors = scope.table_mirrors
+    scope.body_limits = (-1, -1)
     if scope.plain:
         return
     scope.host_edits = _edits(message, where)
@@ -473,6 +480,15 @@ def _inherit(message: Any, given: set[str], scope: _Scope, where: Where) -> None
     own_mirrors = mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
     if own_mirrors is not None:
         scope.mirrors = own_mirrors
+    scope.body_limits = _body_limits(message, scope.body_limits)
+
+
+def _body_limits(message: Any, outer: tuple[int, int]) -> tuple[int, int]:
+    """Of a virtual host or route: the limit, and the older one that holds where there is none."""
+    return (
+        wrapped(message, "request_body_buffer_limit", outer[0]),
+        wrapped(message, "per_request_buffer_limit_bytes", outer[1]),
+    )
 
 
 def _virtual_clusters(messages: Any, where: Where) -> tuple[VirtualCluster, ...]:
@@ -494,11 +510,14 @@ def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Rout
     own_filters: FilterSettings = {}
     request_edits: HeaderEdits | None = None
     response_edits: HeaderEdits | None = None
+    body_limits = scope.body_limits
     if not given <= _PLAIN_ROUTE:
+        body_limits = _body_limits(message, body_limits)
         own_filters = filter_settings(message.typed_per_filter_config, where.field("typed_per_filter_config"))
         request_edits, response_edits = _edits(message, where)
     route = Route(message.name, host, match, _action(message, match.path, own_filters, scope, where))
     route.stat_prefix = message.stat_prefix
+    route.body_limit = body_limits[0] if body_limits[0] >= 0 else body_limits[1]
     if "metadata" in given:
         route.metadata = plain_metadata(message.metadata)
     if own_filters or scope.host_filters or scope.table_filters:
