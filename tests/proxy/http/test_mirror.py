@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from weft.proxy.http.filter import HttpFilter
 from weft.testing.peer import Upstream
 from weft.testing.transcript import read_message
 
@@ -229,3 +230,22 @@ async def test_limits_of_the_shadow_cluster_hold_and_are_given_back(world):
         cluster = w.running.worker.context.clusters.get("s").limits[0]
         assert (cluster.requests, cluster.pending) == (0, 0)
         assert w.stat("http.async-client.rq_total") == 5
+
+
+async def test_a_shadow_that_fails_on_the_way_costs_itself_alone(world):
+    """An operator that raises is a bug, told as one; the request goes its way."""
+    policy = {"cluster": "s", "request_headers_mutations": [{"append": {"header": {"key": "x-state", "value": "%FILTER_STATE(weft.test:PLAIN)%"}}}]}
+
+    class Raises:
+        def __str__(self):
+            raise RuntimeError("cannot be shown")
+
+    class Setting(HttpFilter):
+        def on_request(self, request, stream):
+            stream.filter_state = {"weft.test": Raises()}
+
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "u", "request_mirror_policies": [policy]}}
+    async with world(routes=[route], clusters=[shadow_cluster()], filters=[Setting], bugs=1) as w:
+        request, _ = await exchange(w)
+        assert request.start == b"GET / HTTP/1.1"
+        assert w.stat("bugs") == 1

@@ -170,7 +170,10 @@ class Router:
         attempt.begin(data, end)
         if copied is not None and action.mirrors is not None and not stream.finished:
             told_field = self._told(timeout) if timeout and self.envoy_headers else None
-            start_shadows(context, stream, action.mirrors, copied, timeout, told_field, data, end)
+            try:
+                start_shadows(context, stream, action.mirrors, copied, timeout, told_field, data, end)
+            except Exception:
+                manager.bug(stream, "mirroring")
 
     def take_asked(self, headers: Headers, action: Forward) -> Asked | None:
         """Take what the caller asks of us out of ``headers``, and tell the upstream what came of it.

@@ -281,6 +281,18 @@ class Stream(StreamInfo):
             if not self.request_end:
                 self.request_end = self.start
 
+    def _shadow(self, data: bytes, end: bool, trailers: Headers | None) -> None:
+        """Tell the shadows what came; whatever they do, it is not felt."""
+        try:
+            for shadow in self.shadows or ():
+                if trailers is not None:
+                    shadow.request_trailers(trailers)
+                else:
+                    shadow.request_data(data, end)
+        except Exception:
+            self.manager.bug(self, "mirroring")
+            self.shadows = None
+
     def keep(self, data: bytes) -> None:
         """A piece of the body, as it is sent upstream."""
         if self.kept is not None and not self.kept.add(data) and self.cluster is not None:
@@ -316,8 +328,7 @@ class Stream(StreamInfo):
         if attempt is not None:
             attempt.request_data(data, end)
         if self.shadows is not None:
-            for shadow in self.shadows:
-                shadow.request_data(data, end)
+            self._shadow(data, end, None)
 
     def request_trailers_arrived(self, trailers: Headers) -> None:
         """The body is over and trailers came with its end."""
@@ -337,8 +348,7 @@ class Stream(StreamInfo):
         if self.attempt is not None:
             self.attempt.request_trailers(trailers)
         if self.shadows is not None:
-            for shadow in self.shadows:
-                shadow.request_trailers(trailers)
+            self._shadow(b"", True, trailers)
 
     # -- the response ----------------------------------------------------------------------------
 
@@ -471,8 +481,11 @@ class Stream(StreamInfo):
             self._task.cancel()
             self._task = None
         if self.shadows is not None:
-            for shadow in self.shadows:
-                shadow.stream_over()
+            try:
+                for shadow in self.shadows:
+                    shadow.stream_over()
+            except Exception:
+                self.manager.bug(self, "mirroring")
             self.shadows = None
         if self.filters is not None:
             for http_filter in self.filters:

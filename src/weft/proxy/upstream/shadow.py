@@ -38,10 +38,15 @@ class Shadows(StatGroup):
 class _TooLate(Deadline):
     def __init__(self, deadlines: Deadlines, shadow: "Shadow") -> None:
         super().__init__(deadlines)
-        self.shadow: Shadow = shadow
+        self.shadow: Shadow | None = shadow
 
     def expired(self, now: float) -> None:
-        self.shadow.timed_out()
+        if self.shadow is not None:
+            self.shadow.timed_out()
+
+    def close(self) -> None:
+        self.shadow = None
+        self.drop()
 
 
 class Shadow(ResponseReader):
@@ -206,4 +211,4 @@ class Shadow(ResponseReader):
         self._waiting = []
         self._shadows.active.discard(self)
         if self._too_late is not None:
-            self._too_late.drop()
+            self._too_late.close()
