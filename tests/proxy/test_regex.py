@@ -33,8 +33,15 @@ def test_a_match_is_of_the_whole_value():
     assert pattern.matches(b"/aa")
     assert not pattern.matches(b"/aab")
     assert not pattern.matches(b"x/aa")
-    assert Regex("é.").matches("éé".encode())
-    assert not Regex(".").matches(b"\xff")
+
+
+def test_patterns_are_of_bytes_as_envoys_are():
+    assert Regex("é..").matches("éé".encode())
+    assert Regex(".").matches(b"\xff")
+    assert not Regex("é").matches(b"\xe9")
+    with pytest.raises(ValueError, match="invalid escape sequence"):
+        Regex(r"\x{10FFFF}")
+    assert Regex(r"\pN").matches(b"5")  # and is small: Latin-1 has few numbers
 
 
 def test_no_pattern_takes_more_than_linear_time():
@@ -55,8 +62,8 @@ def test_no_pattern_takes_more_than_linear_time():
     ("a", r"\\", b"a", b"\\"),
     ("a", r"\1", b"aa", b"aa"),
     ("a", r"z\x", b"ba", b"bz"),
-    ("é*", "-", "aéb".encode(), b"-a-b-"),
-    ("", "-", "é".encode(), "-é-".encode()),
+    ("é*", "-", "aéb".encode(), b"a-b"),
+    ("", "-", "é".encode(), b"-\xc3-\xa9-"),
     ("a", "z", b"bbb", b"bbb"),
 ])  # fmt: skip
 def test_replace_all(pattern, substitution, value, result):

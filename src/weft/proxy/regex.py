@@ -1,4 +1,4 @@
-"""Regular expressions, by RE2 as in Envoy.
+"""Regular expressions, by RE2 as in Envoy, and of bytes as in Envoy: ``.`` is one byte, not one character.
 
 RE2 takes time linear in the input whatever the pattern is.  ``re`` backtracks, and must never see
 an operator's pattern together with request data.
@@ -11,6 +11,7 @@ from re2 import _re2
 from weft.api.problems import Where
 
 _OPTIONS: Final = _re2.RE2.Options()
+_OPTIONS.encoding = _re2.RE2.Options.Encoding.LATIN1  # what peers send need not be UTF-8
 _OPTIONS.log_errors = False  # a wrong pattern is a problem with a place, not a line on stderr
 _BOTH: Final = _re2.RE2.Anchor.ANCHOR_BOTH
 _UNANCHORED: Final = _re2.RE2.Anchor.UNANCHORED
@@ -36,13 +37,22 @@ class Regex:
 
     __slots__ = ("_match", "groups", "pattern")
 
-    def __init__(self, pattern: str, *, limited: bool = True) -> None:
-        """``limited``: a program over the limit is refused too (for patterns that operators write)."""
+    def __init__(self, pattern: str, *, limited: bool = True, own_limit: int | None = None) -> None:
+        """``limited``: a program over the limit is refused too (for patterns that operators write).
+
+        ``own_limit`` takes the place of that limit.
+        """
         compiled = _re2.RE2(pattern.encode(), _OPTIONS)
         if not compiled.ok():
             raise ValueError(bytes(compiled.error()).decode("utf-8", "replace"))
         size = int(compiled.ProgramSize())
-        if limited and size > REGEX_LIMITS.max_program_size:
+        if own_limit is not None:
+            if size > own_limit:
+                raise ValueError(
+                    f"regex '{pattern}' RE2 program size of {size} > max program size of {own_limit}. "
+                    "Increase configured max program size if necessary."
+                )
+        elif limited and size > REGEX_LIMITS.max_program_size:
             raise ValueError(
                 f"regex '{pattern}' RE2 program size of {size} > max program size of "
                 f"{REGEX_LIMITS.max_program_size} set for the error level threshold; raise the runtime value "
@@ -80,10 +90,9 @@ class Regex:
                 break
             out.append(value[at:start])
             if start == stop and start == last_end:
-                # An empty match right behind the last one: step over one character.
-                step = _character(value, start)
-                out.append(value[start : start + step])
-                at = start + step
+                # An empty match right behind the last one: step over one byte.
+                out.append(value[start : start + 1])
+                at = start + 1
                 continue
             substitution.write(out, value, found)
             at = last_end = stop
@@ -134,22 +143,13 @@ class Substitution:
                     out.append(value[start:stop])
 
 
-def _character(value: bytes, at: int) -> int:
-    """Length of the UTF-8 character at ``at``; 1 for what is none."""
-    lead = value[at] if at < len(value) else 0
-    size = 1 if lead < 0xC2 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4 if lead < 0xF5 else 1
-    if size > 1:
-        try:
-            value[at : at + size].decode()
-        except UnicodeDecodeError:
-            return 1
-    return size
-
-
 def compile_regex(message: Any, where: Where) -> Regex | None:
     """From an ``envoy.type.matcher.v3.RegexMatcher``; None after a problem."""
+    limit: int | None = None
+    if message.HasField("google_re2") and message.google_re2.HasField("max_program_size"):
+        limit = message.google_re2.max_program_size.value
     try:
-        return Regex(message.regex)
+        return Regex(message.regex, own_limit=limit)
     except ValueError as error:
         where.field("regex").problem(str(error))
         return None

@@ -37,10 +37,10 @@ class IsPresent(ValueMatcher):
         self.present: bool = present
 
     def matches(self, value: Any) -> bool:
-        return (value is not ABSENT) == self.present
+        return self.present and value is not ABSENT
 
     def describe(self) -> str:
-        return "is present" if self.present else "is absent"
+        return "is present" if self.present else "never"
 
 
 class IsBool(ValueMatcher):
