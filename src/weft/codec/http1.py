@@ -730,6 +730,7 @@ REASONS: Final[dict[int, bytes]] = {
     503: b"Service Unavailable", 504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",
     506: b"Variant Also Negotiates", 507: b"Insufficient Storage", 508: b"Loop Detected",
     510: b"Not Extended", 511: b"Network Authentication Required",
+    599: b"Last Unassigned Server Error Code",  # a name of Envoy's own
 }  # fmt: skip
 
 _STATUS_LINES: Final[dict[int, bytes]] = {}

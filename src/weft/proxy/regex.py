@@ -146,8 +146,10 @@ class Substitution:
 def compile_regex(message: Any, where: Where) -> Regex | None:
     """From an ``envoy.type.matcher.v3.RegexMatcher``; None after a problem."""
     limit: int | None = None
-    if message.HasField("google_re2") and message.google_re2.HasField("max_program_size"):
-        limit = message.google_re2.max_program_size.value
+    if message.HasField("google_re2"):
+        engine = message.google_re2  # xds.type.matcher has one without fields
+        if "max_program_size" in engine.DESCRIPTOR.fields_by_name and engine.HasField("max_program_size"):
+            limit = engine.max_program_size.value
     try:
         return Regex(message.regex, own_limit=limit)
     except ValueError as error:

@@ -10,6 +10,7 @@ A suite is a YAML file::
       NAME: {filters: [...], listener: {...}}
     clusters: [...]
     bootstrap: more of the bootstrap
+    cut: false where it does not matter how bytes are cut (what a request says is looked at, not how it comes)
     exchanges:
       name of the exchange: |
         C> GET / HTTP/1.1|host: a||

@@ -92,7 +92,7 @@ def test_a_trusted_caller_sets_the_timeout(asked, to):
         ({"redirect": {"https_redirect": True, "response_code": "FOUND"}}, 302, "https://a.test/x?y", ""),
         ({"redirect": {"prefix_rewrite": "/new", "strip_query": True}}, 301, "http://a.test/new", ""),
         ({"direct_response": {"status": 418, "body": {"inline_string": "tea"}}}, 418, "", "tea"),
-        ({"non_forwarding_action": {}}, 404, "", ""),
+        ({"non_forwarding_action": {}}, 503, "", ""),
     ],
 )
 def test_what_the_proxy_answers_itself(asked, to, action, status, location, body):

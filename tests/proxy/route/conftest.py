@@ -45,6 +45,7 @@ def message_of(name, value):
     for full_name in ("envoy.config.route.v3.FilterConfig", "envoy.extensions.filters.http.router.v3.Router"):
         find_type(full_name)
     find_type("envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute")
+    find_type("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
     return ParseDict(value, message_class(name)(), descriptor_pool=schema().pool)
 
 

@@ -279,7 +279,13 @@ def test_what_virtual_hosts_and_routes_carry(table_of):
     ([to("c", prefix="/", filter_state=[{"key": "k", "address_match": {"ranges": [{"address_prefix": "10.0"}]}}])], "filter_state[0].address_match.ranges[0]: malformed IP address: 10.0"),
     ([to("c", prefix="/", filter_state=[{"key": "k"}])], "routes[0].match.filter_state[0]: one of string_match, address_match is required"),
     ({"vhds": {}}, "vhds: not supported yet: vhds"),
-    ({"virtual_hosts": [{"name": "v", "domains": ["*"], "hedge_policy": {}}]}, "hedge_policy: not supported yet: hedge_policy"),
+    ([to("c") | {"tracing": {"operation": "%FOO%"}}], "routes[0].tracing.operation: Not supported field in StreamInfo: FOO"),
+    ([to("c") | {"typed_per_filter_config": {"x": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {}}}}], "Didn't find a registered implementation for 'x'"),
+    ([to("c", prefix="/") | {"route": {"cluster": "c", "early_data_policy": {"name": "x", "typed_config": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {}}}}}], "early_data_policy: Didn't find a registered implementation for 'x'"),
+    ([to("c", prefix="/") | {"route": {"cluster": "c", "cors": {"allow_origin_string_match": [{"safe_regex": {"regex": "("}}]}}}], "cors.allow_origin_string_match[0].safe_regex.regex: missing )"),
+    ([to("c", prefix="/") | {"route": {"cluster": "c", "retry_policy": {"retry_host_predicate": [{"name": "x"}]}}}], "retry_host_predicate[0]: Didn't find a registered implementation for 'x'"),
+    ([to("c", prefix="/") | {"route": {"weighted_clusters": {"clusters": [{"name": "a"}, {"name": "b", "weight": 1}]}}}], "weighted_clusters.clusters[0]: Field 'weight' is missing"),
+    ([to("c", safe_regex={"google_re2": {"max_program_size": 1}, "regex": "/aaa"})], "RE2 program size of 8 > max program size of 1"),
 ])  # fmt: skip
 def test_problems_say_where(load, config, problem):
     _, problems = load(config)

@@ -30,7 +30,7 @@ _GRPC_SAFE: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 
 def _is_grpc(stream: "Stream") -> bool:
     content_type = stream.head.headers.find(b"content-type") or b""
-    return content_type.startswith(b"application/grpc") and content_type[16:17] in (b"", b"+", b";")
+    return content_type.startswith(b"application/grpc") and content_type[16:17] in (b"", b"+")
 
 
 _TEXT: Final = Field(b"content-type", b"text/plain")
@@ -117,13 +117,17 @@ class LocalReply:
         headers = Headers()
         for field in fields or ():
             headers.append(field)
-        route = stream.route
-        if route is not None and route.response_headers is not None:
-            route.response_headers.apply(headers, stream, self.clock)
-        if own_type is not None:
-            headers.drop(b"content-type")
-            headers.append(own_type)
         response = Response(status, b"", headers)
+        route = stream.route
+        if route is not None:
+            if route.response_headers is not None:
+                stream.response = response  # %RESP()% sees what is there so far
+                route.response_headers.apply(headers, stream, self.clock)
+            if own_type is not None:
+                headers.drop(b"content-type")
+                headers.append(own_type)
+            if stream.attempts and route.virtual_host.attempt_count_in_response:
+                headers.put(Field(b"x-envoy-attempt-count", b"%d" % stream.attempts))
         content_type = _TEXT
         if not self._plain:
             given = body

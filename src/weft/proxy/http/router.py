@@ -100,10 +100,10 @@ class Router:
             body = action.body
             if action.format is not None:
                 body = action.format.body(stream, manager.clock, body)
-            stream.reply(action.status, body, 0, "direct_response", action.fields, action.content_type)
+            stream.reply(action.status, body, 0, "direct_response", action.own_fields(stream.head), action.content_type)
         else:
-            manager.stats.no_route += 1
-            stream.reply(404, b"", flags.NO_ROUTE_FOUND, "route_not_found")
+            manager.stats.no_cluster += 1
+            stream.reply(503, b"", flags.NO_CLUSTER_FOUND, "cluster_not_found")
 
     def _forward(self, stream: Stream, action: Forward, data: bytes, end: bool) -> None:
         manager = self.manager
@@ -135,7 +135,8 @@ class Router:
         stream.original_path = request.path
         route = stream.route
         assert route is not None
-        route.change_request(
+        stream.attempts = 1
+        unsound = route.change_request(
             request,
             action,
             target,
@@ -144,10 +145,14 @@ class Router:
             attempt=FIRST_ATTEMPT,
             original=self.envoy_headers,
         )
-        stream.attempts = 1
         if host is None:
             cluster.stats.count_response(503, stream.internal)
             stream.reply(503, b"no healthy upstream", flags.NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
+            return
+        if unsound:
+            text = f"invalid header value for: {unsound}"
+            details = f"filter_removed_required_request_headers{{{text.replace(' ', '_')}}}"
+            stream.reply(503, text.encode(), flags.DOWNSTREAM_PROTOCOL_ERROR, details)
             return
         copied = None if action.mirrors is None or stream.upgrade else copy_head(request)
         if action.auto_host_rewrite and host.hostname:
@@ -391,6 +396,8 @@ class Attempt(ResponseReader):
         if stream.set_cookies is not None:
             for made in stream.set_cookies:
                 headers.append(made)
+        stream.upstream_header_received = response.header_bytes
+        stream.upstream_wire_received = response.wire_bytes + len(data)
         rules = self.target_response_headers
         if rules is not None:
             rules.apply(headers, stream, manager.clock)
@@ -403,8 +410,6 @@ class Attempt(ResponseReader):
             self._complete(now)
         elif stream.downstream.client_is_slow():
             self.client_blocked()
-        stream.upstream_header_received = response.header_bytes
-        stream.upstream_wire_received = response.wire_bytes + len(data)
         stream.respond(response, data, end)
 
     def _redirected(self, policy: InternalRedirectPolicy, response: Response, end: bool) -> bool:
@@ -472,15 +477,8 @@ class Attempt(ResponseReader):
             body.encode(),
             what.flag,
             details,
-            self._fields(reason == OVERFLOW and self.router.envoy_headers),
+            _OVERLOADED if reason == OVERFLOW and self.router.envoy_headers else None,
         )
-
-    def _fields(self, overloaded: bool) -> list[Field] | None:
-        """What a local reply says of the attempt."""
-        route = self.stream.route
-        if route is None or not route.virtual_host.attempt_count_in_response:
-            return _OVERLOADED if overloaded else None
-        return [*_OVERLOADED, FIRST_ATTEMPT] if overloaded else [FIRST_ATTEMPT]
 
     def timed_out(self) -> None:
         """The route's timeout: 504, or the end of a response that has begun."""
@@ -503,7 +501,6 @@ class Attempt(ResponseReader):
                 b"upstream request timeout" if self.timeout_status == 504 else b"",
                 flags.UPSTREAM_REQUEST_TIMEOUT,
                 "response_timeout",
-                self._fields(False),
             )
 
     def cancel(self) -> None:

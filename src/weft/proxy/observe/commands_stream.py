@@ -118,7 +118,7 @@ class _RouteName(Operator):
 
 class _VirtualClusterName(Operator):
     def raw(self, info: StreamInfo, clock: Clock) -> bytes | None:
-        return info.virtual_cluster.encode() if info.virtual_cluster else None
+        return info.virtual_cluster.encode() if info.virtual_cluster and info.attempts else None
 
 
 class _AccessLogType(Operator):

@@ -7,7 +7,7 @@ router (``proxy/http/router``) does the rest.
 from typing import Any, ClassVar, Final
 
 from weft.api.problems import Where
-from weft.api.values import optional_seconds, wrapped
+from weft.api.values import optional_seconds, without_effect, wrapped
 from weft.http.message import Request
 from weft.proxy.clock import Clock
 from weft.proxy.observe.stream_info import StreamInfo
@@ -28,9 +28,12 @@ from weft.proxy.route.rewrite import (
     path_rewrite,
     replace_authority,
     rewrite_path,
+    sound_host,
+    sound_target,
 )
 from weft.proxy.route.supported import has, only
 from weft.proxy.route.timeouts import GrpcTimeout, StreamLimit, grpc_timeout, stream_limit
+from weft.proxy.route.unused import check_cors, check_early_data
 from weft.proxy.runtime import Runtime
 
 FORWARD: Final = 0
@@ -125,8 +128,11 @@ class Clusters:
         if self.random_header:
             values = request.header_all(self.random_header)
             # More than one value would let two proxies disagree; Envoy takes it for none.
-            if len(values) == 1 and values[0].isdigit() and len(values[0]) <= 20:
-                random_value = int(values[0])
+            if len(values) == 1:
+                digits = values[0].removeprefix(b"+")
+                bare = digits.lstrip(b"0") or b"0"
+                if digits.isdigit() and len(bare) <= 20 and int(bare) < 2**64:
+                    random_value = int(bare)
         return random_value
 
     def weights(self, runtime: Runtime | None) -> list[int]:
@@ -223,9 +229,10 @@ class Forward:
         clock: Clock | None = None,
         *,
         original_path: bool = True,
-    ) -> None:
+    ) -> str:
         """Change authority and path in place, once the request header rules have been applied.
 
+        What comes of it may be nothing to send: then the name of the pseudo-header, else "".
         ``info`` and ``clock`` are for ``host_rewrite`` and ``path_rewrite`` that are format strings.
         ``original_path``: tell the upstream the old path and host, in ``x-envoy-original-path`` and
         ``x-envoy-original-host`` (not when the router suppresses Envoy's headers).
@@ -235,9 +242,14 @@ class Forward:
             host = host_rewrite.host(request, info, clock)
             if host:
                 replace_authority(request, host, self.append_x_forwarded_host, original_path)
+                if not sound_host(host):
+                    return ":authority"
         path_rewrite = self.path_rewrite
         if path_rewrite is not None:
             rewrite_path(request, path_rewrite, original_path, info, clock)
+            if not sound_target(request.path):
+                return ":path"
+        return ""
 
     def replace_host(self, request: Request, host: bytes, original_host: bool = True) -> None:
         """For ``auto_host_rewrite``, once a host is picked."""
@@ -281,6 +293,7 @@ _KNOWN: Final = frozenset(
         "timeout", "idle_timeout", "flush_timeout", "retry_policy", "priority", "upgrade_configs",
         "request_mirror_policies", "internal_redirect_policy", "internal_redirect_action", "max_internal_redirects",
         "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "metadata_match",
+        "retry_policy_typed_config", "hedge_policy",
         # Kept for filters and balancers that are not there yet; without them they do nothing.
         "rate_limits", "include_vh_rate_limits", "hash_policy", "cors", "early_data_policy",
     )
@@ -372,6 +385,11 @@ def _timeouts(action: Forward, message: Any) -> None:
 
 def _check(message: Any, where: Where) -> None:
     only(message, _KNOWN, where)
+    without_effect(message, ("hedge_policy", "retry_policy_typed_config"), where)
+    if message.HasField("cors"):
+        check_cors(message.cors, where.field("cors"))
+    if message.HasField("early_data_policy"):
+        check_early_data(message.early_data_policy, where.field("early_data_policy"))
     rewrites = (
         bool(message.prefix_rewrite),
         message.HasField("regex_rewrite"),
@@ -403,6 +421,8 @@ def _clusters(message: Any, name: str, outer_filters: tuple[FilterSettings, ...]
             place.problem("Only one of name or cluster_header can be specified")
         elif not entry.name and not entry.cluster_header:
             place.problem("At least one of name or cluster_header need to be specified")
+        if not entry.HasField("weight"):
+            place.problem("Field 'weight' is missing")
         target = Target(
             entry.name,
             cluster_header=b"" if entry.name else entry.cluster_header.lower().encode(),

@@ -22,6 +22,8 @@ OVERWRITE_OR_ADD: Final = 2
 OVERWRITE: Final = 3
 """Numbers of ``HeaderValueOption.HeaderAppendAction``."""
 
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
 _ACTIONS: Final = ("append", "add if absent", "overwrite or add", "overwrite if there")
 
 
@@ -50,9 +52,9 @@ class Edit:
         value = format.bytes(info, clock)
         if not value and not self.keep_empty:
             return None
-        if b"\n" in value or b"\r" in value or b"\0" in value:
+        if _CONTROL.search(value) is not None:
             # Metadata and filter state may hold anything; a header may not (CVE-2023-27493).
-            value = value.replace(b"\r", b"_").replace(b"\n", b"_").replace(b"\0", b"_")
+            value = _CONTROL.sub(b"_", value)
         return Field(self.name, value)
 
     def describe(self) -> str:
@@ -193,14 +195,9 @@ def header_edit(option: Any, where: Where) -> Edit | None:
         action = APPEND if option.append.value else OVERWRITE_OR_ADD
     keep_empty: bool = option.keep_empty_value
     place = where.field("header").field("value")
-    raw: bytes = option.header.raw_value
-    if raw and not option.header.value:
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            return Edit(name, action, Field(name, raw), None, keep_empty)
-    else:
-        text = option.header.value
+    text: str = option.header.value
+    if option.header.raw_value:
+        where.field("header").field("raw_value").warn("without effect here, in Envoy as well: give a value")
     if "%" not in text:
         if not text and not keep_empty:
             return None

@@ -102,8 +102,15 @@ class PathMatch:
         return method if self.kind == CONNECT else without_query(path)
 
     def matched(self, path: bytes) -> int:
-        """How many bytes of ``path``, which matches, a prefix rewrite replaces."""
-        return self.size if self.kind <= SEPARATED else len(without_query(path))
+        """How many bytes of ``path`` a prefix rewrite replaces.
+
+        -1 when it matched without its path parameters only: what was matched does not stand in it.
+        """
+        if self.kind > SEPARATED:
+            return len(without_query(path))
+        if path.startswith(self.text) or (self.ignore_case and path.lower().startswith(self.text)):
+            return self.size
+        return -1
 
     def describe(self) -> str:
         if self.template is not None:

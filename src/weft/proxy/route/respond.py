@@ -10,7 +10,7 @@ from weft.proxy.clock import Clock
 from weft.proxy.observe.json_format import BodyFormat, substitution_format
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.route.match import PathMatch
-from weft.proxy.route.rewrite import PathRewrite, path_rewrite, rewrite_path
+from weft.proxy.route.rewrite import FormatRewrite, PathRewrite, path_rewrite, rewrite_path
 from weft.proxy.route.supported import only
 
 REDIRECT: Final = 1
@@ -45,13 +45,20 @@ class Redirect:
         *,
         original_path: bool = True,
     ) -> bytes:
-        """Where to.  A path rewrite is applied to the request itself, so that logs see it."""
-        if self.path_rewrite is not None:
-            rewrite_path(request, self.path_rewrite, original_path, info, clock)
+        """Where to.  A rewrite of the path is applied to the request itself, so that logs see it.
+
+        Not so ``path_rewrite``, a format: in Envoy, too, that one only writes the location.
+        """
+        written = b""
+        rewrite = self.path_rewrite
+        if isinstance(rewrite, FormatRewrite):
+            written = rewrite.rewritten(request.path, info, clock)
+        elif rewrite is not None:
+            rewrite_path(request, rewrite, original_path, info, clock)
         scheme = self.scheme or request.scheme
         port = b":%d" % self.port if self.port else b""
         host = self.host or _request_host(request, scheme, bool(port))
-        path = self.path or request.path
+        path = self.path or written or request.path
         own_query = b"?" in self.path
         if self.path and not own_query:
             at = request.path.find(b"?")
@@ -115,6 +122,15 @@ class DirectResponse:
         """Makes the body of the request and of ``body``."""
         self.content_type: Field | None = None
         """Of the format, in place of what header rules say; None leaves it to them."""
+        self.place: Redirect | None = Redirect() if status == 201 or 300 <= status < 400 else None
+        """Where the response is to say it is (``location``): the request's own URL."""
+
+    def own_fields(self, request: Request) -> list[Field]:
+        """The fields of one response."""
+        place = self.place
+        if place is None:
+            return self.fields
+        return [Field(b"location", place.location(request)), *self.fields]
 
     @property
     def headers(self) -> Headers:
@@ -128,7 +144,7 @@ class DirectResponse:
 
 
 class NonForwarding:
-    """Not for forwarding (a gRPC server's own routes): a proxy answers as if there were no route."""
+    """Not for forwarding (a gRPC server's own routes): a proxy finds that it has no cluster."""
 
     kind: ClassVar[int] = NON_FORWARDING
 

@@ -1,7 +1,7 @@
 """Retry policies as routes write them.  Parsed here; whoever retries acts on them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from weft.api.problems import Where
 from weft.api.values import optional_seconds, seconds, wrapped
@@ -53,6 +53,15 @@ class RetrySettings:
     """Seconds; a reset header that asks for more is ignored."""
 
 
+_HOST: Final = "envoy.extensions.retry.host."
+_HOST_PREDICATES: Final = (
+    _HOST + "previous_hosts.v3.PreviousHostsPredicate",
+    _HOST + "omit_canary_hosts.v3.OmitCanaryHostsPredicate",
+    _HOST + "omit_host_metadata.v3.OmitHostMetadataConfig",
+)
+_PRIORITIES: Final = ("envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",)
+
+
 def retry_settings(message: Any, where: Where) -> RetrySettings:
     """From an ``envoy.config.route.v3.RetryPolicy``."""
     if message.retry_on:
@@ -83,9 +92,15 @@ def retry_settings(message: Any, where: Where) -> RetrySettings:
             message.retriable_request_headers, where.field("retriable_request_headers")
         ),
         host_attempts=message.host_selection_retry_max_attempts or 1,
-        host_predicates=tuple(_extension(predicate) for predicate in message.retry_host_predicate),
-        option_predicates=tuple(_extension(predicate) for predicate in message.retry_options_predicates),
-        priority=_extension(message.retry_priority) if message.HasField("retry_priority") else None,
+        host_predicates=_extensions(
+            message.retry_host_predicate, _HOST_PREDICATES, where.field("retry_host_predicate")
+        ),
+        option_predicates=_extensions(
+            message.retry_options_predicates, (), where.field("retry_options_predicates")
+        ),
+        priority=_extension(message.retry_priority, _PRIORITIES, where.field("retry_priority"))
+        if message.HasField("retry_priority")
+        else None,
         refresh_cluster=getattr(message, "refresh_cluster_on_retry", False),
         reset_headers=tuple(
             ResetHeader(name=header.name.lower().encode(), unix_timestamp=header.format == 1)
@@ -101,5 +116,14 @@ def _headers(messages: Any, where: Where) -> tuple[HeaderMatcher, ...]:
     return tuple(header_matcher(message, where.item(i)) for i, message in enumerate(messages))
 
 
-def _extension(message: Any) -> NamedExtension:
-    return NamedExtension(name=message.name, type=message.typed_config.type_url.rpartition("/")[2])
+def _extension(message: Any, known: tuple[str, ...], where: Where) -> NamedExtension:
+    kind: str = message.typed_config.type_url.rpartition("/")[2]
+    if kind not in known:
+        where.problem(
+            f"Didn't find a registered implementation for '{message.name}' with type URL: '{kind}'"
+        )
+    return NamedExtension(name=message.name, type=kind)
+
+
+def _extensions(messages: Any, known: tuple[str, ...], where: Where) -> tuple[NamedExtension, ...]:
+    return tuple(_extension(message, known, where.item(i)) for i, message in enumerate(messages))

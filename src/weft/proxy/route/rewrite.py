@@ -1,6 +1,7 @@
 """What a route changes of a request's path and authority before it is forwarded or redirected."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from weft.api.problems import Where
 from weft.http.headers import FORWARDED_OTHER, Field
@@ -13,6 +14,10 @@ from weft.proxy.regex import Regex, Substitution, compile_substitution
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.supported import has
 from weft.proxy.route.template import TemplateRewrite, template_rewrite
+
+_NOT_IN_A_TARGET: Final = re.compile(rb"[\x00-\x20\x7f]")
+_NOT_IN_A_HOST: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""Our own patterns, of one class each."""
 
 
 class PathRewrite:
@@ -37,7 +42,8 @@ class PrefixRewrite(PathRewrite):
         self.text: bytes = text
 
     def rewritten(self, path: bytes, info: StreamInfo | None, clock: Clock | None) -> bytes:
-        return self.text + path[self.match.matched(path) :]
+        size = self.match.matched(path)
+        return b"" if size < 0 else self.text + path[size:]
 
     def describe(self) -> str:
         return f"prefix replaced by {self.text.decode('utf-8', 'replace')}"
@@ -166,6 +172,15 @@ def formatted(format: Format, info: StreamInfo | None, clock: Clock | None) -> b
     return format.bytes(info, clock)
 
 
+def sound_target(path: bytes) -> bool:
+    """May ``path`` stand in a request line?  Rewrites can make anything of it."""
+    return path.startswith((b"/", b"*")) and _NOT_IN_A_TARGET.search(path) is None
+
+
+def sound_host(host: bytes) -> bool:
+    return _NOT_IN_A_HOST.search(host) is None
+
+
 def rewrite_path(
     request: Request,
     rewrite: PathRewrite,
@@ -189,18 +204,19 @@ def rewrite_path(
 def replace_authority(request: Request, host: bytes, append_forwarded_host: bool, tell: bool) -> None:
     """Put a new authority in place; ``tell`` the old one in ``x-envoy-original-host``.
 
-    With ``append_forwarded_host`` it goes to ``x-forwarded-host`` too, unless it is there last.
+    With ``append_forwarded_host`` it goes to ``x-forwarded-host`` too, unless it is there last (as it
+    stands behind the comma, as Envoy compares it).
     """
     old = request.authority
     headers = request.headers
+    if tell:
+        headers.put(Field(b"x-envoy-original-host", old))
     if append_forwarded_host and old:
         forwarded = headers.find(b"x-forwarded-host") if headers.mask & FORWARDED_OTHER else None
         if not forwarded:
             headers.put(Field(b"x-forwarded-host", old))
-        elif forwarded.rpartition(b",")[2].strip() != old:
+        elif forwarded.rpartition(b",")[2] != old:
             headers.put(Field(b"x-forwarded-host", forwarded + b"," + old))
-    if tell:
-        headers.put(Field(b"x-envoy-original-host", old))
     request.authority = host
 
 

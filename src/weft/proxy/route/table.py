@@ -12,7 +12,7 @@ from typing import Any, Final
 from google.protobuf.message import EncodeError
 
 from weft.api.problems import Where
-from weft.api.values import wrapped
+from weft.api.values import without_effect, wrapped
 from weft.http.headers import Field
 from weft.http.message import Request
 from weft.http.path import without_parameters
@@ -46,6 +46,7 @@ from weft.proxy.route.respond import (
 from weft.proxy.route.retry import RetrySettings, retry_settings
 from weft.proxy.route.route_matcher import route_matcher
 from weft.proxy.route.supported import only
+from weft.proxy.route.unused import check_cors, check_tracing
 from weft.proxy.runtime import Runtime
 
 __all__ = [
@@ -100,11 +101,12 @@ class Route:
         *,
         attempt: Field | None = None,
         original: bool = True,
-    ) -> None:
+    ) -> str:
         """All that the route changes in a request which ``action`` (its own) forwards to ``target``.
 
         ``attempt`` is the header that counts attempts, for virtual hosts that want it.  ``original``: tell
-        the upstream the old path and host (not when Envoy's headers are suppressed).
+        the upstream the old path and host (not when Envoy's headers are suppressed).  Returns what
+        :meth:`Forward.rewrite` does: the name of a pseudo-header that must not go upstream as it is now.
         """
         if target.host_rewrite:
             request.authority = target.host_rewrite
@@ -114,7 +116,7 @@ class Route:
             target.request_headers.apply(request.headers, info, clock)
         if self.request_headers is not None:
             self.request_headers.apply(request.headers, info, clock)
-        action.rewrite(request, info, clock, original_path=original)
+        return action.rewrite(request, info, clock, original_path=original)
 
     def every_setting(self, name: str, target: Target | None = None) -> list[Any]:
         """What each place says to the filter ``name``, least specific first."""
@@ -330,8 +332,8 @@ _VIRTUAL_HOST: Final = frozenset(
         "typed_per_filter_config", "include_request_attempt_count", "include_attempt_count_in_response",
         "include_is_timeout_retry_header", "retry_policy", "metadata", "matcher", "request_mirror_policies",
         # Without the filters that read them they do nothing.
-        "rate_limits", "cors",
-        "per_request_buffer_limit_bytes", "request_body_buffer_limit",
+        "rate_limits", "cors", "per_request_buffer_limit_bytes", "request_body_buffer_limit",
+        "retry_policy_typed_config", "hedge_policy",
     )
 )  # fmt: skip
 _PLAIN_HOST: Final = frozenset(("name", "domains", "routes", "require_tls", "metadata"))
@@ -477,6 +479,9 @@ def _inherit(message: Any, given: set[str], scope: _Scope, where: Where) -> None
     if message.HasField("retry_policy"):
         scope.retry = retry_settings(message.retry_policy, where.field("retry_policy"))
     scope.limits = rate_limits(message.rate_limits, where.field("rate_limits"))
+    without_effect(message, ("hedge_policy", "retry_policy_typed_config"), where)
+    if message.HasField("cors"):
+        check_cors(message.cors, where.field("cors"))
     own_mirrors = mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
     if own_mirrors is not None:
         scope.mirrors = own_mirrors
@@ -517,6 +522,8 @@ def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Rout
         request_edits, response_edits = _edits(message, where)
     route = Route(message.name, host, match, _action(message, match.path, own_filters, scope, where))
     route.stat_prefix = message.stat_prefix
+    if "tracing" in given:
+        check_tracing(message.tracing, where.field("tracing"))
     route.body_limit = body_limits[0] if body_limits[0] >= 0 else body_limits[1]
     if "metadata" in given:
         route.metadata = plain_metadata(message.metadata)
