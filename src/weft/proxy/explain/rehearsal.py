@@ -29,6 +29,7 @@ from weft.proxy.observe.files import LogFiles
 from weft.proxy.observe.stats import Store
 from weft.proxy.observe.stream_info import ConnectionInfo
 from weft.proxy.process.runtime_layers import parsed
+from weft.proxy.route.forward import Forward
 from weft.proxy.route.match import shown
 from weft.proxy.runtime import Runtime
 from weft.proxy.upstream.directory import Clusters
@@ -173,8 +174,11 @@ class Rehearsal:
         """
         stream = self.stream
         stream.begin(b"", True)
-        if self.downstream.response is None or stream.details == "cluster_not_found":
+        if self.downstream.response is None:
             return None
+        if stream.details == "cluster_not_found" and stream.route is not None:
+            if isinstance(stream.route.action, Forward):
+                return None  # here there are no clusters at all
         return self._answer(stream)
 
     def _answer(self, stream: Stream) -> Answer:
