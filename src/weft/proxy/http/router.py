@@ -189,8 +189,6 @@ class Router:
         if headers.mask & ENVOY or action.grpc_timeout is not None:
             asked = take_asked(headers, action, self._respect_expected)
             told = asked.told
-            if asked.grpc is not None:
-                headers.put(asked.grpc)
         else:
             told = action.timeout
             retry = action.retry
@@ -202,6 +200,8 @@ class Router:
                 headers.put(expected)
             else:
                 headers.append(expected)
+        if asked is not None and asked.grpc is not None:
+            headers.put(asked.grpc)
         return asked
 
     def _strictly(self, stream: Stream) -> bool:
