@@ -297,7 +297,7 @@ def test_framing_of_responses(lines, length, _, expected):
 @pytest.mark.parametrize(
     ("data", "outcome"),
     [
-        (b"CONNECT a:1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        (b"CONNECT a:1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", 501),
         (b"CONNECT a:1 HTTP/1.1\r\ncontent-length: 1\r\n\r\n", 400),
         (b"CONNECT a:1 HTTP/1.1\r\ncontent-length: 0\r\n\r\n", 0),
         (b"GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", 400),

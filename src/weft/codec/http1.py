@@ -421,14 +421,14 @@ def _request_framing(head: RequestHead, options: Http1Options) -> None:
         if not chunked:
             raise PeerError("http1.invalid_transfer_encoding", "unsupported transfer-encoding", 501)
         if head.method == b"CONNECT":
-            raise PeerError(CODEC_ERROR, "transfer-encoding with CONNECT")
+            raise PeerError("http1.invalid_transfer_encoding", "transfer-encoding with CONNECT", 501)
         if length >= 0:
             headers.drop(b"content-length")
         head.length = -1
         return
     if length >= 0:
         if head.method == b"CONNECT" and length > 0:
-            raise PeerError(CODEC_ERROR, "content-length with CONNECT")
+            raise PeerError("http1.body_disallowed", "content-length with CONNECT")
         head.length = length
         head.length_given = True
 
@@ -439,6 +439,13 @@ def _content_length(field: Field, before: int) -> int:
     if before >= 0:
         raise PeerError(CODEC_ERROR, "more than one content-length")
     return field.note
+
+
+def opens_tunnel(method: bytes, status: int) -> bool:
+    """Whether this answer ends HTTP on the connection: any success of CONNECT, 101 of an upgrade."""
+    if method == b"CONNECT":
+        return 200 <= status < 300  # RFC 9110 9.3.6
+    return status == 101
 
 
 def parse_response(data: bytes, start: int, options: Http1Options, searched: int = 0) -> ResponseHead | None:

@@ -6,6 +6,7 @@ import yaml
 from weft.api.load import load_bootstrap
 from weft.api.problems import ConfigError
 from weft.proxy.assemble import server_settings
+from weft.proxy.http.settings import UpgradeSettings
 from weft.proxy.process.options import Options
 from weft.testing.bootstraps import bootstrap, listener
 
@@ -42,7 +43,7 @@ def manager(**fields):
     pytest.param({"use_remote_address": True}, "use_remote_address", True, id="edge"),
     pytest.param({"path_with_escaped_slashes_action": "REJECT_REQUEST"}, "escaped_slashes", 1, id="slashes-reject"),
     pytest.param({"path_with_escaped_slashes_action": "KEEP_UNCHANGED"}, "escaped_slashes", 0, id="slashes-keep"),
-    pytest.param({"upgrade_configs": [{"upgrade_type": "WebSocket"}]}, "upgrades", {b"websocket": True}, id="upgrade"),
+    pytest.param({"upgrade_configs": [{"upgrade_type": "WebSocket"}]}, "upgrades", {b"websocket": UpgradeSettings(enabled=True)}, id="upgrade"),
     pytest.param(
         {"http_protocol_options": {"allow_absolute_url": False}}, "allow_absolute_url", False, id="absolute-off"
     ),
@@ -80,6 +81,15 @@ def test_limits_of_heads():
     pytest.param(
         {"upgrade_configs": [{"upgrade_type": "a"}, {"upgrade_type": "A"}]}, ".upgrade_configs[1]",
         "Error: multiple upgrade configs with the same name: 'A'", id="upgrade-twice",
+    ),
+    pytest.param(
+        {"upgrade_configs": [{"upgrade_type": "CONNECT-UDP"}]}, ".upgrade_configs[0].upgrade_type",
+        "not supported yet: CONNECT-UDP", id="connect-udp",
+    ),
+    pytest.param(
+        {"upgrade_configs": [{"upgrade_type": "a", "filters": [ROUTER, ROUTER]}]}, ".upgrade_configs[0].filters[0]",
+        "Error: terminal filter named router of type envoy.filters.http.router must be the last filter in a http upgrade filter chain.",
+        id="router-of-an-upgrade-not-last",
     ),
     pytest.param(
         {"http2_protocol_options": {"max_header_field_size_kb": 128}},

@@ -279,6 +279,14 @@ class FilterChain:
         return out
 
 
+class UpgradeChain:
+    """What the requests of one kind of upgrade go through."""
+
+    def __init__(self, filters: FilterChain, router: Router) -> None:
+        self.filters = filters
+        self.router = router
+
+
 class ConnectionManager:
     def __init__(self, settings: HcmSettings, context: WorkerContext) -> None:
         self.settings = settings
@@ -305,6 +313,15 @@ class ConnectionManager:
         self._listeners: dict[str, ListenerHttpStats] = {}
         self.filter_chain = FilterChain(settings.filters, context, f"http.{settings.stat_prefix}.")
         self.router = Router(settings.router or RouterSettings(), self)
+        self.plain_chain = UpgradeChain(self.filter_chain, self.router)
+        self.upgrade_chains: dict[bytes, UpgradeChain] = {}
+        """Of the upgrades with filters of their own."""
+        for kind, upgrade in settings.upgrades.items():
+            if upgrade.filters is not None:
+                self.upgrade_chains[kind] = UpgradeChain(
+                    FilterChain(upgrade.filters, context, f"http.{settings.stat_prefix}."),
+                    Router(upgrade.router or RouterSettings(), self),
+                )
         self.forwarding = Forwarding(settings, self)
         self.local_reply = LocalReply(settings.local_reply, context.clock, context.runtime)
         self.access_logs: list[AccessLog] = open_access_logs(settings.access_logs, context)

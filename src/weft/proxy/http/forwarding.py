@@ -192,13 +192,10 @@ class Forwarding:
         """Absolute-form and authority-form targets (RFC 9112 3.2)."""
         request = stream.head
         target = request.path
-        if target[:1] == b"/":
+        if stream.upgrade:
+            self._connect_target(stream, target)
             return
-        if request.method == b"CONNECT":
-            if not target.rpartition(b":")[2].isdigit():
-                raise PeerError(CODEC_ERROR, "the target of CONNECT is host:port")
-            request.authority = target
-            request.path = b""
+        if target[:1] == b"/":
             return
         scheme, sep, rest = target.partition(b"://")
         if sep and self._absolute and scheme.lower() in (b"http", b"https"):
@@ -219,6 +216,23 @@ class Forwarding:
             kind = "http1.invalid_scheme" if sep else "http1.invalid_url" if target == b"*" else CODEC_ERROR
             raise PeerError(kind, "the target is neither a path nor an absolute URL")
 
+    def _connect_target(self, stream: "Stream", target: bytes) -> None:
+        """CONNECT names a host and a port, and nothing else (RFC 9112 3.2.3)."""
+        host, _, port = target.rpartition(b":")
+        if (
+            not host
+            or not port.isdigit()
+            or len(port) > 5
+            or int(port) > 65535
+            or host.translate(None, _HOST_CHARS)
+            or (b":" in host and not (host.startswith(b"[") and host.endswith(b"]")))
+        ):
+            raise PeerError("http1.invalid_url", "the target of CONNECT is host:port")
+        request = stream.head
+        request.authority = target
+        request.path = b""
+        request.headers.drop(b"content-length")
+
     def _normalize(self, stream: "Stream") -> bool:
         request = stream.head
         fragment = b"#" in request.path
@@ -237,6 +251,8 @@ class Forwarding:
 
     def _strip_port(self, stream: "Stream") -> None:
         request = stream.head
+        if request.method == b"CONNECT":
+            return  # the port is half of what is asked for
         host, sep, port = request.authority.rpartition(b":")
         if (
             not sep
@@ -264,7 +280,7 @@ class Forwarding:
     def _hop_by_hop(self, stream: "Stream", head: RequestHead) -> None:
         """Connection-level headers end here, except those of an upgrade."""
         headers = stream.head.headers
-        if head.upgrade:
+        if head.upgrade and head.method != b"CONNECT":
             if (headers.find(b"upgrade") or b"").lower() != b"h2c":
                 stream.upgrade = True
                 return
@@ -308,8 +324,9 @@ class Forwarding:
 
     def may_upgrade(self, stream: "Stream") -> bool:
         """By the route where it says something, else by the connection manager; refuses else."""
-        kind = (stream.head.headers.find(b"upgrade") or b"").lower()
-        allowed = self.settings.upgrades.get(kind, False)
+        kind = stream.upgrade_kind()
+        settings = self.settings.upgrades.get(kind)
+        allowed = settings is not None and settings.enabled
         route = stream.route
         if route is not None and isinstance(route.action, Forward):
             allowed = route.action.upgrades.get(kind, allowed)

@@ -29,6 +29,7 @@ from weft.proxy.upstream.stream import (
     RequestWriter,
     ResponseReader,
 )
+from weft.proxy.upstream.tunnel import tunnel_pool_of
 
 if TYPE_CHECKING:
     from weft.proxy.context import WorkerContext
@@ -91,9 +92,11 @@ class Router:
         elif kind == REDIRECT:
             assert isinstance(action, Redirect)
             manager.stats.rq_direct_response += 1
-            place = action.location(stream.head, stream, manager.clock, original_path=self.envoy_headers)
-            location = Field(b"location", place)
-            stream.reply(action.status, b"", 0, "direct_response", [location])
+            location: list[Field] | None = None
+            if stream.head.path:  # what has none (CONNECT) has no place to go to
+                place = action.location(stream.head, stream, manager.clock, original_path=self.envoy_headers)
+                location = [Field(b"location", place)]
+            stream.reply(action.status, b"", 0, "direct_response", location)
         elif kind == DIRECT:
             assert isinstance(action, DirectResponse)
             manager.stats.rq_direct_response += 1
@@ -109,10 +112,6 @@ class Router:
         manager = self.manager
         context = manager.context
         request = stream.head
-        if request.method == b"CONNECT":
-            stream.close_after = True
-            stream.reply(403, b"", 0, "upgrade_failed")
-            return
         try:
             target = action.choose(request, stream.random, manager.runtime, stream)
         except Exception:
@@ -159,9 +158,13 @@ class Router:
             action.replace_host(request, host.hostname.encode(), self.envoy_headers)
         stream.host = host
         stream.arrived(data, end)
-        attempt = Attempt(
-            self, stream, cluster, host, pool_of(context, cluster, host, action.priority), timeout
-        )
+        connect = action.connect
+        if connect is not None and connect.ends_here(request.method):
+            pool = tunnel_pool_of(context, cluster, host, action.priority)
+            data = connect.preface(stream.connection.remote, stream.connection.local) + data
+        else:
+            pool = pool_of(context, cluster, host, action.priority)
+        attempt = Attempt(self, stream, cluster, host, pool, timeout)
         if asked is not None and asked.alternative:
             attempt.timeout_status = 204
         attempt.target_response_headers = target.response_headers
@@ -328,6 +331,8 @@ class Attempt(ResponseReader):
         data = b"" if not waiting else waiting[0] if len(waiting) == 1 else b"".join(waiting)
         end = self._waiting_end
         writer.send(stream.head, data, end, stream.upgrade)
+        if self._over:
+            return  # the answer came at once, and was the end
         stream.upstream_header_sent = writer.header_sent
         stream.upstream_wire_sent = writer.wire_sent
         if self._trailers is not None:

@@ -14,6 +14,7 @@ from weft.codec.http1 import (
     RequestHead,
     chunk,
     last_chunk,
+    opens_tunnel,
     parse_request,
     status_line,
 )
@@ -383,8 +384,10 @@ class ServerConnection(Downstream):
         if not end and manager.request_timeout:
             self._arm(REQUEST, begun + manager.request_timeout)
         # Who answers the head alone does not wait for a body, even one that came along.
-        connect = head.method == b"CONNECT"
-        stream.request_done = head.length == 0 and not head.upgrade and not connect
+        if head.method == b"CONNECT":
+            stream.upgrade = True
+        else:
+            stream.request_done = head.length == 0 and not head.upgrade
         try:
             if not manager.forwarding.admit(stream, head):
                 return pos
@@ -400,10 +403,6 @@ class ServerConnection(Downstream):
                 self.upgraded = True
                 manager.stats.downstream_cx_upgrades_total += 1
                 manager.stats.downstream_cx_upgrades_active += 1
-            return pos
-        if connect:
-            self._state = TUNNEL
-            stream.begin(b"", False)
             return pos
         if self._state == CHUNKED and pos < size and self._chunked is not None:
             # The first piece goes with the head.
@@ -561,7 +560,8 @@ class ServerConnection(Downstream):
         self._body_none = no_body
         self._body_chunked = False
         close = not self._keep_alive or stream.close_after or self._draining
-        if status == 101 and stream.upgrade:
+        tunnel = stream.upgrade and opens_tunnel(request.method, status)
+        if tunnel:
             self._state = TUNNEL
             close = False
             if self._held:
@@ -572,7 +572,7 @@ class ServerConnection(Downstream):
             manager.stats.downstream_rq_response_before_rq_complete += 1
         tail = b"\r\n"
         if (
-            status == 101
+            tunnel
             or status == 204
             or (headers.mask & CONTENT_LENGTH and headers.find(b"content-length") is not None)
         ):
@@ -591,7 +591,7 @@ class ServerConnection(Downstream):
             self._keep_alive = False
             headers.put(_CLOSE)
             fields = headers.fields
-        elif self._http10 and status != 101:
+        elif self._http10 and not tunnel:
             headers.put(_KEEP_ALIVE)
             fields = headers.fields
         first = status_line(status)

@@ -41,6 +41,17 @@ class HttpFilterSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeSettings:
+    """One entry of ``upgrade_configs``."""
+
+    enabled: bool
+    """Unless the route says otherwise."""
+    filters: tuple[HttpFilterSettings, ...] | None = None
+    """Without the router; None: those of every request."""
+    router: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HcmSettings:
     """Durations in seconds, 0 for none; defaults are Envoy's."""
 
@@ -75,8 +86,8 @@ class HcmSettings:
     stream_error_on_invalid: bool = False
     allow_absolute_url: bool = True
     """Take the host of an absolute-form target; else such a request is refused."""
-    upgrades: dict[bytes, bool]
-    """Lower-case upgrade type -> allowed."""
+    upgrades: dict[bytes, UpgradeSettings]
+    """By upgrade type, lower-case; ``connect`` is the method."""
     idle_timeout: float = 3600.0
     max_connection_duration: float = 0.0
     max_stream_duration: float = 0.0
@@ -186,7 +197,9 @@ def _duration(message: Any, field: str, default: float) -> float:
 
 def _not_yet(message: Any, where: Where) -> None:
     without_effect(message, _NO_EFFECT, where)
-    without_effect(message.http_protocol_options, ("ignore_http_11_upgrade",), where.field("http_protocol_options"))
+    without_effect(
+        message.http_protocol_options, ("ignore_http_11_upgrade",), where.field("http_protocol_options")
+    )
     without_effect(
         message.common_http_protocol_options,
         ("max_connection_duration_jitter",),
@@ -223,7 +236,7 @@ def _not_yet(message: Any, where: Where) -> None:
         where.field("access_log_options").problem("not supported yet: access logs before the end of a stream")
 
 
-def _filters(entries: Any, where: Where) -> tuple[tuple[HttpFilterSettings, ...], Any]:
+def _filters(entries: Any, where: Where, chain: str = "http") -> tuple[tuple[HttpFilterSettings, ...], Any]:
     out: list[HttpFilterSettings] = []
     router: Any = None
     last = len(entries) - 1
@@ -239,7 +252,7 @@ def _filters(entries: Any, where: Where) -> tuple[tuple[HttpFilterSettings, ...]
         if kind.terminal:
             if i != last:
                 place.problem(
-                    f"Error: terminal filter named {entry.name} of type {kind.name} must be the last filter in a http filter chain."
+                    f"Error: terminal filter named {entry.name} of type {kind.name} must be the last filter in a {chain} filter chain."
                 )
             if entry.disabled:
                 place.problem(f"terminal filter {entry.name} cannot be disabled")
@@ -247,7 +260,7 @@ def _filters(entries: Any, where: Where) -> tuple[tuple[HttpFilterSettings, ...]
             continue
         if i == last:
             place.problem(
-                f"Error: non-terminal filter named {entry.name} of type {kind.name} is the last filter in a http filter chain."
+                f"Error: non-terminal filter named {entry.name} of type {kind.name} is the last filter in a {chain} filter chain."
             )
         out.append(HttpFilterSettings(name=entry.name, kind=kind, settings=settings, disabled=entry.disabled))
     return tuple(out), router
@@ -267,17 +280,18 @@ def _http1_options(message: Any) -> Http1Options:
     )
 
 
-def _upgrades(configs: Any, where: Where) -> dict[bytes, bool]:
-    out: dict[bytes, bool] = {}
+def _upgrades(configs: Any, where: Where) -> dict[bytes, UpgradeSettings]:
+    out: dict[bytes, UpgradeSettings] = {}
     for i, config in enumerate(configs):
+        place = where.item(i)
         name = config.upgrade_type.lower().encode()
         if name in out:
-            where.item(i).problem(
-                f"Error: multiple upgrade configs with the same name: '{config.upgrade_type}'"
-            )
+            place.problem(f"Error: multiple upgrade configs with the same name: '{config.upgrade_type}'")
+        if name == b"connect-udp":
+            place.field("upgrade_type").problem("not supported yet: CONNECT-UDP")
+        filters: tuple[HttpFilterSettings, ...] | None = None
+        router: Any = None
         if len(config.filters):
-            where.item(i).field("filters").problem("not supported yet: filters of their own for an upgrade")
-        if name == b"connect":
-            where.item(i).problem("not supported yet: CONNECT")
-        out[name] = wrapped(config, "enabled", True)
+            filters, router = _filters(config.filters, place.field("filters"), "http upgrade")
+        out[name] = UpgradeSettings(enabled=wrapped(config, "enabled", True), filters=filters, router=router)
     return out

@@ -25,10 +25,10 @@ from weft.proxy.route.forward import Forward
 from weft.proxy.route.timeouts import StreamLimit, grpc_timeout_field
 
 if TYPE_CHECKING:
-    from weft.proxy.http.connection_manager import ConnectionManager
+    from weft.proxy.http.connection_manager import ConnectionManager, UpgradeChain
     from weft.proxy.http.internal_redirect import Redirects
     from weft.proxy.http.kept_body import KeptBody
-    from weft.proxy.http.router import Attempt
+    from weft.proxy.http.router import Attempt, Router
     from weft.proxy.route.table import Route, RouteTable
     from weft.proxy.upstream.shadow import Shadow
 
@@ -130,7 +130,7 @@ class Stream(StreamInfo):
         self.response_done: bool = False
         self.finished: bool = False
         self.upgrade: bool = False
-        """The client asked for another protocol, and may."""
+        """The client asked for another protocol, or for a tunnel (CONNECT), and may."""
         self.idle_timeout: float = manager.settings.stream_idle_timeout
         """Seconds without a byte either way; the route may say otherwise."""
         self.aborted: bool = False
@@ -158,11 +158,30 @@ class Stream(StreamInfo):
         self._find_route()
         if self.upgrade and not manager.forwarding.may_upgrade(self):
             return
-        if manager.filter_chain.plain:
-            manager.router.start(self, data, end)
+        chain = manager.filter_chain
+        if self.upgrade and manager.upgrade_chains:
+            chain = self._upgrade_chain().filters
+        if chain.plain:
+            self._router().start(self, data, end)
             return
-        self.filters = manager.filter_chain.create(self)
+        self.filters = chain.create(self)
         self._filter_request(0, data, end)
+
+    def upgrade_kind(self) -> bytes:
+        """As ``upgrade_type`` names it, in lower case."""
+        if self.head.method == b"CONNECT":
+            return b"connect"
+        return (self.head.headers.find(b"upgrade") or b"").lower()
+
+    def _upgrade_chain(self) -> "UpgradeChain":
+        manager = self.manager
+        return manager.upgrade_chains.get(self.upgrade_kind(), manager.plain_chain)
+
+    def _router(self) -> "Router":
+        manager = self.manager
+        if self.upgrade and manager.upgrade_chains:
+            return self._upgrade_chain().router
+        return manager.router
 
     def _find_route(self) -> None:
         route = self.route_table.find(self.head, self, self.random, self.manager.runtime)
@@ -222,7 +241,7 @@ class Stream(StreamInfo):
             self._filter_failed()
             return
         if not self.finished and not self.response_started:
-            self.manager.router.start(self, data, end)
+            self._router().start(self, data, end)
 
     def _filter_failed(self) -> None:
         """A filter raised.  It costs this request and no other."""

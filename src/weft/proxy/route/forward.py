@@ -12,6 +12,7 @@ from weft.http.message import Request
 from weft.proxy.clock import Clock
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.route.cluster_specifier import ClusterSpecifier, cluster_specifier
+from weft.proxy.route.connect import ConnectSettings, upgrades
 from weft.proxy.route.filter_settings import FilterSettings, filter_settings
 from weft.proxy.route.hash_policy import NO_HASH, HashPolicy, hash_policy
 from weft.proxy.route.header_rules import HeaderRules, chain, header_edits
@@ -191,6 +192,8 @@ class Forward:
         """Which redirects of the upstream to follow here; None to pass them on."""
         self.upgrades: dict[bytes, bool] = {}
         """Upgrade type, lower-case, to whether it is allowed here."""
+        self.connect: ConnectSettings | None = None
+        """Where CONNECT ends here; None: it is forwarded."""
         self.hash_policy: HashPolicy | None = None
         """For balancers that hash: what of the request says to which host it belongs."""
         self.rate_limits: RateLimits = ()
@@ -245,7 +248,7 @@ class Forward:
                 if not sound_host(host):
                     return ":authority"
         path_rewrite = self.path_rewrite
-        if path_rewrite is not None:
+        if path_rewrite is not None and request.path:
             rewrite_path(request, path_rewrite, original_path, info, clock)
             if not sound_target(request.path):
                 return ":path"
@@ -340,17 +343,7 @@ def forward(
     action.mirrors = mirrors(message.request_mirror_policies, where.field("request_mirror_policies"))
     if message.HasField("metadata_match"):
         action.metadata_match = plain_metadata(message.metadata_match)
-    place = where.field("upgrade_configs")
-    for i, upgrade in enumerate(message.upgrade_configs):
-        kind = upgrade.upgrade_type.lower().encode()
-        if kind in action.upgrades:
-            place.item(i).problem(f"Duplicate upgrade {upgrade.upgrade_type}")
-        if upgrade.HasField("connect_config"):
-            if kind not in (b"connect", b"connect-udp"):
-                place.item(i).problem(f"Non-CONNECT upgrade type {upgrade.upgrade_type} has ConnectConfig")
-            else:
-                place.item(i).field("connect_config").problem("not supported yet: terminating CONNECT")
-        action.upgrades[kind] = wrapped(upgrade, "enabled", True)
+    action.upgrades, action.connect = upgrades(message, where.field("upgrade_configs"))
     return action
 
 

@@ -8,7 +8,14 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from weft.codec.errors import PeerError
-from weft.codec.http1 import ChunkedDecoder, ResponseHead, chunk, last_chunk, parse_response
+from weft.codec.http1 import (
+    ChunkedDecoder,
+    ResponseHead,
+    chunk,
+    last_chunk,
+    opens_tunnel,
+    parse_response,
+)
 from weft.http.headers import CONTENT_LENGTH, Headers
 from weft.http.message import Request, Response
 from weft.proxy.address import NOWHERE, Address
@@ -81,12 +88,15 @@ class UpstreamConnection(RequestWriter):
         self._request_done: bool = True
         self._request_chunked: bool = False
         self._head_request: bool = False
+        self._method = b""
         self._upgrade: bool = False
         self._declared: bool = False
         """The upgrade request has a body of its own."""
         self._early: list[bytes] = []
         """Sent by the client before the upgrade was granted: waits, for it may never be."""
         self._early_size: int = 0
+        self._half_closes: bool = False
+        """A tunnel: the host may end what it sends, and the connection goes on until we end it."""
         self._closing: bool = False
         self._paused: bool = False
         self._eof: bool = False
@@ -154,7 +164,8 @@ class UpstreamConnection(RequestWriter):
             self._duration.close()
         self.transport = None
         if self.link is not None:
-            self.link.closed(local=self._closing and not self._eof, active=active)
+            local = self._half_closes if self._eof else self._closing
+            self.link.closed(local=local, active=active)
         self.pool.lost(self)
         reader = self.reader
         if reader is None:
@@ -200,10 +211,14 @@ class UpstreamConnection(RequestWriter):
 
     def send(self, request: Request, data: bytes, end: bool, upgrade: bool) -> None:
         headers = request.headers
-        self._head_request = request.method == b"HEAD"
+        method = request.method
+        self._method = method
+        self._half_closes = method == b"CONNECT"
+        self._head_request = method == b"HEAD"
         self._upgrade = upgrade
         self._request_chunked = False
-        parts = [request.method, b" ", request.path, b" HTTP/1.1\r\nhost: ", request.authority, b"\r\n"]
+        target = request.path if method != b"CONNECT" else request.authority
+        parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", request.authority, b"\r\n"]
         parts.extend([field.wire for field in headers.fields])
         if headers.mask & CONTENT_LENGTH and headers.find(b"content-length") is not None:
             parts.append(b"\r\n")
@@ -216,7 +231,7 @@ class UpstreamConnection(RequestWriter):
             parts.append(b"transfer-encoding: chunked\r\n\r\n")
         out = b"".join(parts)
         self.wire_sent = 0
-        self.header_sent = len(out) - len(request.method) - len(request.path) - 14
+        self.header_sent = len(out) - len(method) - len(target) - 14
         if upgrade:
             length = headers.find(b"content-length") if headers.mask & CONTENT_LENGTH else None
             self._declared = length is not None and length.strip(b"0") != b""
@@ -332,9 +347,13 @@ class UpstreamConnection(RequestWriter):
             if length:
                 raise PeerError("http1.codec_error", "204 with a content-length")
             head.headers.drop(b"content-length")
-        if status == 101:
-            if not self._upgrade:
-                raise PeerError("http1.codec_error", "101 without an upgrade request")
+        tunnel = self._upgrade and opens_tunnel(self._method, status)
+        if status == 101 and not tunnel:
+            raise PeerError("http1.codec_error", "101 without an upgrade request")
+        if tunnel:
+            # A length would mean nothing (RFC 9110 9.3.6), and must not deceive whoever comes after us.
+            if self._method == b"CONNECT":
+                head.headers.drop(b"content-length")
             self._state = TUNNEL
             self.last_use = True
             reader.on_response(response, data[pos:], False, now)

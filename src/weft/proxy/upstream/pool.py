@@ -98,11 +98,14 @@ class Http1Pool:
         self.limits.wait_ended()
         self.cluster.stats.upstream_rq_pending_active -= 1
 
+    def new_connection(self) -> UpstreamConnection:
+        self.cluster.stats.upstream_cx_http1_total += 1
+        return UpstreamConnection(self, self.context.numbers.next())
+
     def _connect(self) -> None:
-        connection = UpstreamConnection(self, self.context.numbers.next())
+        connection = self.new_connection()
         self.connections.add(connection)
         self.connecting += 1
-        self.cluster.stats.upstream_cx_http1_total += 1
         connection.link = connect_host(
             self.context, self.cluster, self.host, lambda: connection, connection.failed, self.priority
         )
