@@ -135,3 +135,13 @@ async def test_a_strict_router_does_not_judge_strangers(world):
         client.send(ask(b"x-envoy-max-retries: many"))
         _, request = await w.request()
         assert request.values(b"x-envoy-max-retries") == []
+
+
+async def test_a_call_that_cannot_be_read_is_answered_in_plain_http(world):
+    async with world() as w:
+        client = await w.client()
+        client.send(
+            b"POST x HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n"
+        )
+        response = await read_message(client, request=False)
+        assert (response.status, response.values(b"grpc-status")) == (400, [])

@@ -158,6 +158,7 @@ async def test_connect_has_no_body(world, field, status):
     ("hcm", "routes", "status"),
     [
         ({}, route(), 403),
+        ({}, [{"match": {"prefix": "/"}, "route": {"cluster": "u"}}], 404),
         ({"upgrade_configs": [{"upgrade_type": "CONNECT", "enabled": False}]}, route(), 403),
         (HCM, route({"enabled": False}), 403),
         (HCM, [{"match": {"prefix": "/"}, "route": {"cluster": "u"}}], 404),
@@ -361,6 +362,25 @@ async def test_upgrades_with_filters_of_their_own(world, asked, marked):
         client.send(asked)
         _, request = await w.request()
         assert request.values(b"x-marked") == [marked]
+
+
+class Finder(HttpFilter):
+    """Makes a request match a route that it did not match."""
+
+    def on_request(self, request, stream):
+        request.headers["x-found"] = "1"
+        stream.clear_route()
+
+
+async def test_a_route_that_is_found_later_allows_no_tunnel(world):
+    routes = route()
+    routes[0]["match"]["headers"] = [{"name": "x-found", "present_match": True}]
+    async with world(routes=routes, filters=[Finder]) as w:
+        client = await w.client()
+        client.send(CONNECT + SMUGGLED)
+        assert (await read_message(client, request=False)).status == 403
+        assert await client.closed() == "eof"
+        assert w.upstream.peers == []
 
 
 class Later(HttpFilter):

@@ -335,8 +335,10 @@ class Forwarding:
                     stream.head, stream.random, self.manager.runtime, stream
                 ).cluster
         if not allowed:
-            self.manager.stats.downstream_rq_ws_on_non_ws_route += 1
             stream.upgrade = False
+            if route is None:
+                return True  # answered 404 in the end; the router lets no tunnel pass that was not allowed
+            self.manager.stats.downstream_rq_ws_on_non_ws_route += 1
             stream.close_after = True
             stream.reply(403, b"", 0, "upgrade_failed")
         return allowed

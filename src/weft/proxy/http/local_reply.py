@@ -136,7 +136,7 @@ class LocalReply:
             response.status = status
             if said is not None and body != given and headers.find(b"content-type") == said:
                 headers.put(content_type)  # it told of another body
-        if stream.head.headers.mask & CONTENT_TYPE and _is_grpc(stream):
+        if stream.request is not None and stream.head.headers.mask & CONTENT_TYPE and _is_grpc(stream):
             self._grpc(stream, response, body)
             return
         if response.status == 204:

@@ -112,6 +112,10 @@ class Router:
         manager = self.manager
         context = manager.context
         request = stream.head
+        if request.method == b"CONNECT" and not stream.upgrade:
+            stream.close_after = True
+            stream.reply(403, b"", 0, "upgrade_failed")
+            return
         try:
             target = action.choose(request, stream.random, manager.runtime, stream)
         except Exception:
