@@ -224,7 +224,7 @@ class Forwarding:
             or not port.isdigit()
             or len(port) > 5
             or int(port) > 65535
-            or host.translate(None, _HOST_CHARS)
+            or host.translate(None, HOST_CHARS)
             or (b":" in host and not (host.startswith(b"[") and host.endswith(b"]")))
         ):
             raise PeerError("http1.invalid_url", "the target of CONNECT is host:port")

@@ -165,9 +165,10 @@ class Router:
         connect = action.connect
         if connect is not None and connect.ends_here(request.method):
             pool = tunnel_pool_of(context, cluster, host, action.priority)
-            data = connect.preface(stream.connection.remote, stream.connection.local) + data
+            first = connect.preface(stream.connection.remote, stream.connection.local) + data
         else:
             pool = pool_of(context, cluster, host, action.priority)
+            first = data
         attempt = Attempt(self, stream, cluster, host, pool, timeout)
         if asked is not None and asked.alternative:
             attempt.timeout_status = 204
@@ -179,7 +180,7 @@ class Router:
                 route.body_limit if route.body_limit >= 0 else stream.downstream.buffer_limit
             )
             stream.keep(data)
-        attempt.begin(data, end)
+        attempt.begin(first, end)
         if copied is not None and action.mirrors is not None and not stream.finished:
             told_field = self._told(timeout) if timeout and self.envoy_headers else None
             try:
