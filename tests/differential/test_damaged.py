@@ -52,8 +52,8 @@ STRICTER = {
 def accepted(data, envoy, weft):
     """Whether two different outcomes are as they should be.  Forwarding what Envoy refuses never is."""
     # What was answered alike before the mistake is no difference.
-    same = os.path.commonprefix([envoy[0], weft[0]])
-    if same in (envoy[0], weft[0]):
+    same = min(envoy[0], weft[0], key=len)
+    if envoy[0].startswith(same) and weft[0].startswith(same):
         envoy, weft = (envoy[0][len(same) :], envoy[1]), (weft[0][len(same) :], weft[1])
     sent_on = [" 200 OK" in text for text, _ in (envoy, weft)]
     stricter = weft[0].startswith("HTTP/1.1 400 ") and any(
