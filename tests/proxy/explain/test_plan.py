@@ -117,11 +117,24 @@ def test_a_cluster_that_is_not_there(asked, to):
     assert (answer.status, answer.flags, answer.details) == (503, "NC", "cluster_not_found")
 
 
-def test_connect_is_not_forwarded(asked, to):
-    told = asked([to("c", {"connect_matcher": {}})], "http://a:80/", method="CONNECT", path="a:80")
+def test_connect_that_is_not_allowed(asked, to):
+    told = asked([to("c", {"connect_matcher": {}})], "http://a:80/", method="CONNECT")
 
     assert told.matched
     assert (told.plan.answer.status, told.plan.answer.details) == (403, "upgrade_failed")
+
+
+def test_connect_that_is_carried(asked, to):
+    action = {"cluster": "c", "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}
+    told = asked([to("r", {"connect_matcher": {}}, route=action)], "http://a:80/", method="CONNECT")
+
+    assert (told.plan.answer, told.plan.upstream.cluster, told.plan.upstream.path) == (None, "c", "")
+
+
+def test_connect_to_no_host_and_port(asked, to):
+    told = asked([to("c", {"connect_matcher": {}})], "http://a/", method="CONNECT")
+
+    assert (told.matched, told.plan.answer.status) == (False, 400)
 
 
 def test_virtual_clusters(asked, to):

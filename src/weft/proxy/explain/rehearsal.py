@@ -113,14 +113,16 @@ class Rehearsal:
     def _admit(self) -> Stream:
         question = self._question
         manager = self.manager
+        connect = question.method == b"CONNECT"  # which names a host in the place of a path
+        path = b"" if connect else question.path
         fields = b"".join([b"%b: %b\r\n" % pair for pair in question.headers])
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (
             question.method,
-            question.path,
+            question.authority if connect else path,
             question.authority,
             fields,
         )
-        request = Request(question.method, question.path, question.authority, b"http", Headers())
+        request = Request(question.method, path, question.authority, b"http", Headers())
         for name, value in question.headers:
             request.headers.append(Field(name, value))
         stream = self._stream(request)
@@ -133,6 +135,7 @@ class Rehearsal:
                 parsed_head.method, parsed_head.target, parsed_head.host or b"", b"http", parsed_head.headers
             )
             stream = self._stream(request)
+            stream.upgrade = connect
             admitted = manager.forwarding.admit(stream, parsed_head)
         except PeerError as error:
             self.refusal = Answer(status=error.status, flags="DPE", details=error.kind)
