@@ -2,10 +2,15 @@
 
 import string
 
+from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.api.problems import Where
+from weft.api.schema import message_class
 from weft.http.path import without_query
+from weft.proxy.matchers import cookie_matcher, header_matcher
+from weft.proxy.route.domains import Domains
 from weft.proxy.route.match import PathMatch
 from weft.proxy.route.path_index import PathIndex
 from weft.proxy.runtime import Runtime
@@ -120,10 +125,6 @@ def test_the_same_route_as_the_slow_way(data_routes, data_requests):
 
 def parts(matches):
     """Hypothesis does not go well with function-scoped fixtures, so the parts are made here."""
-    from google.protobuf.json_format import ParseDict
-
-    from weft.api.problems import Where
-    from weft.api.schema import message_class
     from weft.http.headers import Headers
     from weft.http.message import Request
     from weft.proxy.address import NOWHERE
@@ -152,3 +153,97 @@ def test_the_index_misses_nothing(texts, path):
 
     assert candidates == sorted(set(candidates))
     assert {i for i, match in enumerate(matches) if match.matches(path, b"GET")} <= set(candidates)
+
+
+HOST = st.text(alphabet="ab.-A", min_size=1, max_size=6)
+DOMAIN = st.one_of(HOST, HOST.map(lambda text: "*" + text), HOST.map(lambda text: text + "*"), st.just("*"))
+
+
+def best(domains, host):
+    """As the documentation has it: exact, then the longest suffix, then the longest prefix, then any."""
+    host = host.lower()
+    lower = [domain.lower() for domain in domains]
+    exact = [domain for domain in lower if "*" not in domain and domain == host]
+    suffixes = [d for d in lower if d.startswith("*") and d != "*" and host.endswith(d[1:]) and len(host) >= len(d)]
+    prefixes = [d for d in lower if d.endswith("*") and d != "*" and host.startswith(d[:-1]) and len(host) >= len(d)]
+    for found in (exact, sorted(suffixes, key=len)[-1:], sorted(prefixes, key=len)[-1:]):
+        if found:
+            return found[0]
+    return "*" if "*" in lower else None
+
+
+@given(st.lists(DOMAIN, max_size=12, unique_by=str.lower), st.lists(HOST, min_size=1, max_size=6))
+def test_the_domain_that_the_documentation_says(domains, hosts):
+    table = Domains()
+    assert all(table.add(domain.encode(), domain.lower()) for domain in domains)
+
+    for host in hosts:
+        assert table.find(host.encode()) == best(domains, host), host
+
+
+@given(st.lists(DOMAIN, min_size=1, max_size=8))
+def test_a_domain_may_stand_once(domains):
+    table = Domains()
+    seen = set()
+    for domain in domains:
+        assert table.add(domain.encode(), domain) is (domain.lower() not in seen)
+        seen.add(domain.lower())
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(matches(), min_size=12, max_size=40),
+    st.lists(st.text(alphabet="/abA", min_size=1, max_size=6).map(lambda text: "/" + text), min_size=1, max_size=10),
+)
+def test_with_the_index_and_without_it(routes, paths):
+    table, request_of, info_of = parts(routes)
+    (host,) = table.virtual_hosts
+    assert host._index is not None
+
+    for path in paths:
+        request = request_of(path, [("x-a", "ab")])
+        found = table.find(request, info_of(), 0, Runtime())
+
+        tried = (r for r in host.routes if r.match.matches(path.encode(), request, info_of(), 0, Runtime()))
+        assert found is next(tried, None), path
+
+
+def message(kind, **fields):
+    return ParseDict(fields, message_class(f"envoy.config.route.v3.{kind}")())
+
+
+def request_with(*fields):
+    _, request_of, _ = parts([{"prefix": "/"}])
+    return request_of("/", fields)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b", "A"]), st.sampled_from(["", "a", "b", '"a"'])), max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_cookies(pairs, invert, one_header):
+    matcher = cookie_matcher(
+        message("CookieMatcher", name="a", string_match={"exact": "a"}, invert_match=invert), Where.nowhere()
+    )
+    texts = [f"{name}={value}" for name, value in pairs]
+    fields = [("cookie", "; ".join(texts))] if one_header and texts else [("cookie", text) for text in texts]
+
+    values = [value.strip('"') for name, value in pairs if name == "a"]
+    wanted = (bool(values) and values[0] == "a") != invert
+    assert matcher.matches(request_with(*fields).headers) is wanted
+
+
+@settings(deadline=None)
+@given(st.one_of(st.integers(-12, 12).map(str), st.sampled_from(["", "x", "1.5", "+3", "0x1", " 2"])), st.booleans())
+def test_numbers(value, invert):
+    matcher = header_matcher(
+        message("HeaderMatcher", name="n", range_match={"start": -10, "end": 10}, invert_match=invert), Where.nowhere()
+    )
+
+    try:
+        inside = -10 <= int(value) < 10
+    except ValueError:
+        inside = False
+    assert matcher.matches(request_with(("n", value))) is (inside != invert)
