@@ -619,3 +619,10 @@ def test_the_mask_tells_of_every_field():
     head = request(b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: x\r\n\r\n")
     assert head.headers.mask & (HOST | CONTENT_LENGTH | CONNECTION) == HOST | CONTENT_LENGTH | CONNECTION
     assert not head.headers.mask & TRANSFER_ENCODING
+
+
+@pytest.mark.parametrize(
+    "field", [b"content-length: 1\r0", b"Transfer-Encoding: chun\rked", b"content-length: 0\r\r0"]
+)
+def test_what_frames_a_message_has_no_cr_inside(field):
+    assert refusal(request(b"POST / HTTP/1.1\r\nhost: a\r\n" + field + b"\r\n\r\n"))[0] == 400

@@ -43,6 +43,7 @@ METHODS: Final[frozenset[bytes]] = frozenset(
 )
 """The methods that Envoy forwards unless custom methods are allowed."""
 
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _TARGET_BYTES: Final = bytes(range(0x21, 0x7F))
@@ -132,6 +133,8 @@ def _parse_line(line: bytes) -> Field:
         raise PeerError(CODEC_ERROR, "invalid character in a header name")
     value = line[colon + 1 :].strip(b" \t\r")
     if b"\r" in value:
+        if name.lower() in _FRAMING:
+            raise PeerError(CODEC_ERROR, "a CR inside a field that frames the message")
         value = value.replace(b"\r", b"")  # as Envoy's parser; what is left is judged like any value
     if _VALUE.fullmatch(value) is None:
         raise PeerError(INVALID_CHARACTERS, "invalid character in a header value")
