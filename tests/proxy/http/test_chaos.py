@@ -17,6 +17,8 @@ REQUESTS = {
     "length": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nsome data",
     "chunked": b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nsome\r\n0\r\nx: 1\r\n\r\n",
     "upgrade": b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nearly",
+    "connect": b"CONNECT far.test:80 HTTP/1.1\r\nhost: far.test:80\r\n\r\nearly",
+    "tunnel": b"CONNECT near.test:80 HTTP/1.1\r\nhost: near.test:80\r\n\r\nearly",
     "two": b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n",
 }
 RESPONSES = {
@@ -26,7 +28,23 @@ RESPONSES = {
     "switch": b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nframes",
     "interim": b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
 }
-HCM = {**CHUNKED, "upgrade_configs": [{"upgrade_type": "websocket"}]}
+ENDS_HERE = [{"upgrade_type": "CONNECT", "connect_config": {}}]
+CONNECTS = [
+    {
+        "match": {
+            "connect_matcher": {},
+            "headers": [{"name": ":authority", "string_match": {"prefix": "near"}}],
+        },
+        "route": {"cluster": "u", "upgrade_configs": ENDS_HERE},
+    },
+    {"match": {"connect_matcher": {}}, "route": {"cluster": "u"}},
+    {"match": {"prefix": "/"}, "route": {"cluster": "u"}},
+]
+HCM = {
+    **CHUNKED,
+    "upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}],
+    "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": CONNECTS}]},
+}
 
 
 async def answer_all(world, response):
@@ -112,6 +130,32 @@ async def test_a_host_leaves_after_every_byte_of_its_response(world, asks, kind,
             assert w.stat("cluster.u.upstream_rq_active") == 0, cut
 
 
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_a_host_leaves_after_every_byte_of_its_answer_to_connect(world, end):
+    response = b"HTTP/1.1 200 OK\r\nx: 1\r\n\r\npayload"
+    head = len(response) - len(b"payload")
+    async with world(hcm=HCM) as w:
+        for cut in range(len(response) + 1):
+            client = await w.client()
+            client.send(REQUESTS["connect"])
+            await w.rest()
+            peer = w.upstream.peers[-1]
+            assert not peer.take().endswith(b"early")
+            peer.send(response[:cut])
+            await w.rest()
+            getattr(peer, end)()
+            await w.rest()
+            assert client.ended
+            if cut < head:
+                assert client.received.startswith((b"HTTP/1.1 502 ", b"HTTP/1.1 503 "))
+            else:
+                assert client.received.endswith(b"\r\n\r\n" + response[head:cut])
+            client.close()
+            await w.rest()
+            assert w.stat("downstream_rq_active") == 0, cut
+            assert w.stat("cluster.u.upstream_rq_active") == 0, cut
+
+
 @pytest.mark.parametrize("kind", ["length", "chunked"])
 async def test_a_host_leaves_after_every_byte_of_the_request(world, kind):
     request = REQUESTS[kind]
@@ -130,7 +174,9 @@ async def test_a_host_leaves_after_every_byte_of_the_request(world, kind):
             await w.rest()
 
 
-@pytest.mark.parametrize("kind", sorted(REQUESTS))
+@pytest.mark.parametrize(
+    "kind", sorted(REQUESTS.keys() - {"tunnel"})
+)  # which is answered before its time is out
 async def test_time_runs_out_after_every_byte_of_the_request(world, kind):
     request = REQUESTS[kind]
     times = {
