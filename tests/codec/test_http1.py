@@ -420,6 +420,7 @@ def in_pieces(parse, data, options, sizes):
 )
 @example(lines=[b"GET /", b""], ends=[b"\n"] * 8, sizes=[6], old=True)
 @example(lines=[b"GET /", b""], ends=[b"\r\r\n"] * 8, sizes=[8], old=True)
+@example(lines=[b"GET /", b" fold", b"GET / HTTP/1.1", b""], ends=[b"\r\n"] * 3 + [b"\n"] * 5, sizes=[1, 6], old=True)
 @settings(max_examples=400, deadline=None)
 def test_pieces_change_nothing(parse, lines, ends, sizes, old):
     data = b"".join(line + end for line, end in zip(lines, ends, strict=False))

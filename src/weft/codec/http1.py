@@ -302,11 +302,12 @@ def parse_request(data: bytes, start: int, options: Http1Options, searched: int 
         return None
     if end - start > options.max_head:
         raise _too_large("headers_too_large")
-    lines = _head_lines(data, start, end)
-    words = lines[0].split()
-    if len(words) < 3 and b"\r" not in lines[0]:
-        return _request_line_only(words, data.find(b"\n", start) + 1, options)
-    return _request(lines, start, end, options)
+    newline = data.find(b"\n", start)
+    words = data[start:newline].split()
+    if len(words) < 3 and data.find(b"\r", start, newline - 1) < 0:
+        # It ends with its line, whatever follows.
+        return _request_line_only(words, newline + 1, options)
+    return _request(_head_lines(data, start, end), start, end, options)
 
 
 def _request(lines: list[bytes], start: int, end: int, options: Http1Options) -> RequestHead:
