@@ -8,7 +8,7 @@ called raises it, once.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from weft.api.problems import Where
 from weft.api.schema import parse
@@ -27,6 +27,9 @@ from weft.proxy.regex import DEFAULT_PROGRAM_SIZE, REGEX_LIMITS
 from weft.proxy.route.route_matcher import routes_of
 from weft.proxy.runtime import Runtime
 from weft.proxy.upstream.settings import ClusterSettings, cluster_settings
+
+if TYPE_CHECKING:
+    from weft.proxy.route.table import RouteTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +100,13 @@ def server_settings(bootstrap: Any, where: Where, options: Options | None = None
     clusters = _clusters(bootstrap, static.field("clusters"))
     listeners = _listeners(bootstrap, static.field("listeners"))
     names = {cluster.name for cluster in bootstrap.static_resources.clusters}
-    for i, listener in enumerate(bootstrap.static_resources.listeners):
-        for config, here in route_configs(listener, static.field("listeners").item(i)):
-            if not config.HasField("validate_clusters") or config.validate_clusters.value:
-                check_clusters(config, here, names)
+    unknown = any(not table.clusters() <= names for listener in listeners for table in _tables(listener))
+    if unknown or where.problems.errors:
+        # Which, and where, only the messages know; and they may be more than what became of them.
+        for i, listener in enumerate(bootstrap.static_resources.listeners):
+            for config, here in route_configs(listener, static.field("listeners").item(i)):
+                if not config.HasField("validate_clusters") or config.validate_clusters.value:
+                    check_clusters(config, here, names)
     main_watchdog, worker_watchdog = _watchdogs(bootstrap, where)
     interval = 5.0
     if bootstrap.HasField("stats_flush_interval"):
@@ -195,6 +201,16 @@ def _listeners(bootstrap: Any, where: Where) -> tuple[ListenerSettings, ...]:
 _HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
+def _tables(listener: ListenerSettings) -> "Iterator[RouteTable]":
+    """The compiled route tables of a listener."""
+    default = listener.default_filter_chain
+    for chain in (*listener.filter_chains, *(() if default is None else (default,))):
+        for network_filter in chain.filters:
+            table = getattr(network_filter.settings, "route_table", None)  # of connection managers alone
+            if table is not None:
+                yield table
+
+
 def route_configs(listener: Any, where: Where) -> Iterator[tuple[Any, Where]]:
     """The route tables written inside a listener."""
     chains = [(chain, where.field("filter_chains").item(i)) for i, chain in enumerate(listener.filter_chains)]
@@ -213,8 +229,6 @@ def route_configs(listener: Any, where: Where) -> Iterator[tuple[Any, Where]]:
 def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
     """A problem for every cluster that a route of a RouteConfiguration names and that is not there."""
     of_table = False
-    known: set[bytes] = set()
-    """Actions whose clusters are all there: in large tables the same come again and again."""
     for i, host in enumerate(config.virtual_hosts):
         place = where.field("virtual_hosts").item(i)
         inherits = host.HasField("matcher")
@@ -222,15 +236,9 @@ def check_clusters(config: Any, where: Where, clusters: set[str]) -> None:
             if route.WhichOneof("action") != "route":
                 continue
             action = route.route
-            data = action.SerializeToString()
             inherits = inherits or not action.request_mirror_policies
-            if data in known:
-                continue
-            missing = list(_missing(action, place.field("routes").item(j).field("route"), clusters))
-            for at, text in missing:
+            for at, text in _missing(action, place.field("routes").item(j).field("route"), clusters):
                 at.problem(text)
-            if not missing:
-                known.add(data)
         if host.HasField("matcher"):
             # Envoy lets these through, and answers 503.
             for route, here in routes_of(host.matcher, place.field("matcher")):

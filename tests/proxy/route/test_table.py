@@ -363,3 +363,29 @@ def test_filter_settings_that_cannot_be(load, config, problem):
     else:
         assert problem in problems[0]
         assert 'typed_per_filter_config["f"]' in problems[0]
+
+
+def test_routes_that_come_again_are_the_same_elsewhere(table_of):
+    """Large tables repeat themselves: what was compiled once is shared, and told apart by its host."""
+    route = {
+        "name": "again",
+        "match": {"prefix": "/a"},
+        "stat_prefix": "s",
+        "metadata": {"filter_metadata": {"n": {"k": "v"}}},
+        "route": {"cluster": "c", "request_mirror_policies": [{"cluster": "m"}]},
+        "response_headers_to_add": [{"header": {"key": "x-a", "value": "b"}}],
+    }
+    plain = {"name": "v", "domains": ["a"], "routes": [route, route]}
+    own = {"name": "o", "domains": ["b"], "routes": [route], "request_headers_to_remove": ["x-own"]}
+    table = table_of({"virtual_hosts": [plain, {**plain, "domains": ["c"]}, own, {**plain, "domains": ["d"]}]})
+    first, second, third, fourth = table.virtual_hosts
+
+    for host in (first, second, fourth):
+        assert [one.virtual_host for one in host.routes] == [host, host]
+        for one in host.routes:
+            assert (one.name, one.stat_prefix, one.metadata) == ("again", "s", {"n": {"k": "v"}})
+            assert one.response_headers is not None
+            assert one.request_headers is None
+    assert second.routes[0].action is first.routes[0].action
+    assert third.routes[0].request_headers is not None
+    assert table.clusters() == {"c", "m"}

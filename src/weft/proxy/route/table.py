@@ -61,6 +61,9 @@ TLS_NONE: Final = 0
 TLS_EXTERNAL_ONLY: Final = 1
 TLS_ALL: Final = 2
 
+TRIED: Final = 256
+"""Routes, all different, after which none is expected to come again."""
+
 INDEX_FROM: Final = 12
 """Routes of a virtual host from which on an index pays: below it, trying them in turn is faster."""
 
@@ -90,6 +93,18 @@ class Route:
         """Filter name -> its settings, DISABLED or ENABLED; of route, virtual host and table."""
         self.filter_levels: tuple[FilterSettings, ...] = ()
         """The same place by place: table, virtual host, route."""
+
+    def of(self, virtual_host: "VirtualHost") -> "Route":
+        """The same route in another virtual host."""
+        route = Route(self.name, virtual_host, self.match, self.action)
+        route.metadata = self.metadata
+        route.stat_prefix = self.stat_prefix
+        route.body_limit = self.body_limit
+        route.request_headers = self.request_headers
+        route.response_headers = self.response_headers
+        route.filter_settings = self.filter_settings
+        route.filter_levels = self.filter_levels
+        return route
 
     def change_request(
         self,
@@ -304,13 +319,16 @@ class RouteTable:
         return self._domains
 
     def clusters(self) -> set[str]:
-        """Every cluster that a route names (not those that request headers name)."""
+        """Every cluster that a route or its mirrors name (not those that request headers name)."""
         names: set[str] = set()
         for virtual_host in self.virtual_hosts:
             for route in virtual_host.routes:
                 action = route.action
                 if isinstance(action, Forward):
                     names.update(action.cluster_names())
+                    for mirror in action.mirrors or ():
+                        if mirror.cluster:
+                            names.add(mirror.cluster)
         return names
 
 
@@ -374,6 +392,9 @@ class _Scope:
         self.matches: dict[bytes, RouteMatch] = {}
         """Large tables repeat themselves: what was compiled without a word, by its message."""
         self.actions: dict[bytes, Forward] = {}
+        self.routes: dict[bytes, Route] = {}
+        self.repeated: bool = False
+        """A route has come twice."""
         self.table_mirrors: tuple[Mirror, ...] | None = mirrors(
             message.request_mirror_policies, where.field("request_mirror_policies")
         )
@@ -510,6 +531,21 @@ def _virtual_clusters(messages: Any, where: Where) -> tuple[VirtualCluster, ...]
 
 
 def _route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Route:
+    if not scope.plain or (len(scope.routes) > TRIED and not scope.repeated):
+        return _new_route(message, host, scope, where)
+    key = _serialized(message)
+    known = scope.routes.get(key)
+    if known is not None:
+        scope.repeated = True
+        return known.of(host)
+    told = len(where.problems.items)
+    route = _new_route(message, host, scope, where)
+    if key and len(where.problems.items) == told:
+        scope.routes[key] = route
+    return route
+
+
+def _new_route(message: Any, host: VirtualHost, scope: _Scope, where: Where) -> Route:
     given = only(message, _ROUTE, where)
     match = _match(message.match, scope, where.field("match"))
     own_filters: FilterSettings = {}
