@@ -138,7 +138,7 @@ class Performance:
     def _took(self, rest: str) -> None:
         least, most = (float(word) for word in rest.split())
         took = asyncio.get_running_loop().time() - self.marked
-        self.seen.append(f"took {rest}" if least <= took <= most else f"took {took:.2f} s, not {rest}")
+        self.seen.append(f"took {rest}" if least <= took <= most else f"took {took:.1f} s, not {rest}")
 
     async def _client(self, who: str, rest: str) -> None:
         name = who.rstrip("<>")
