@@ -46,7 +46,7 @@ $(ORACLE)/.ready:
 compiled: $(COMPILED)/.ready ## an environment with the hot modules compiled (build/compiled)
 $(COMPILED)/.ready: pyproject.toml setup.py tools/build_schema.py $(shell find src -name '*.py')
 	@PYTHON="$(PYTHON)" sh tools/make-venv $(COMPILED)
-	@echo "compiling Weft into $(COMPILED) (a minute or two) ..."
+	@echo "compiling Weft into $(COMPILED) (some minutes) ..."
 	@rm -rf build/wheel
 	@WEFT_COMPILE=1 $(COMPILED)/bin/python -m pip wheel -q --no-deps -w build/wheel .
 	@$(COMPILED)/bin/python -m pip install -q --force-reinstall --no-deps build/wheel/weft-*.whl
