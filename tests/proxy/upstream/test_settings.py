@@ -646,3 +646,25 @@ def test_taken_without_a_word(kit, localities, fields):
     _, problems = kit.parse(kit.fields(*([kit.locality(*localities)] if localities else []), **fields))
 
     assert problems.items == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "policy", "text"),
+    [
+        ([2**32 - 1, 1], "MAGLEV", "The sum of weights of all upstream hosts in a locality exceeds 4294967295"),
+        ([2**32 - 2, 1], "MAGLEV", ""),
+        ([2**32 - 1, 1], "ROUND_ROBIN", ""),
+    ],
+)
+def test_weights_of_hashing_balancers_add_up_in_32_bits(kit, weights, policy, text):
+    hosts = [kit.endpoint(f"10.0.0.{i}", load_balancing_weight=weight) for i, weight in enumerate(weights)]
+    _, problems = kit.parse(kit.fields(kit.locality(*hosts), lb_policy=policy))
+    assert [problem.text for problem in problems.errors] == ([text] if text else [])
+
+
+def test_weights_of_localities_too(kit):
+    groups = [kit.locality("10.0.0.1", load_balancing_weight=2**31) for _ in range(2)]
+    _, problems = kit.parse(kit.fields(*groups, lb_policy="RING_HASH"))
+    assert [problem.text for problem in problems.errors] == [
+        "The sum of weights of all localities at the same priority exceeds 4294967295"
+    ]

@@ -107,6 +107,20 @@ _NO_EFFECT: Final = frozenset(
 )
 
 
+_LARGEST_SUM: Final = 2**32 - 1
+
+
+def _check_weights(assignment: Assignment, where: Where) -> None:
+    """Tables of hashing balancers are made of shares; Envoy adds weights up in 32 bits for them."""
+    by_priority: dict[int, int] = {}
+    for group in assignment.localities:
+        if sum(endpoint.weight for endpoint in group.endpoints) > _LARGEST_SUM:
+            where.problem(f"The sum of weights of all upstream hosts in a locality exceeds {_LARGEST_SUM}")
+        by_priority[group.priority] = by_priority.get(group.priority, 0) + group.weight
+    if any(total > _LARGEST_SUM for total in by_priority.values()):
+        where.problem(f"The sum of weights of all localities at the same priority exceeds {_LARGEST_SUM}")
+
+
 def cluster_settings(message: Any, where: Where) -> ClusterSettings:
     """From ``envoy.config.cluster.v3.Cluster``."""
     found = cluster_type(message, where)
@@ -122,6 +136,9 @@ def cluster_settings(message: Any, where: Where) -> ClusterSettings:
                 f"Cannot use hostname for consistent hashing loadbalancing for cluster of type: {type.name}"
             )
     _unsupported(message, where)
+    policy = policy_settings(message, where, provided=found is None)
+    if policy.hashes:
+        _check_weights(endpoints, where.field("load_assignment"))
     return ClusterSettings(
         name=message.name,
         alt_stat_name=message.alt_stat_name,
@@ -129,7 +146,7 @@ def cluster_settings(message: Any, where: Where) -> ClusterSettings:
         per_connection_buffer_limit=wrapped(message, "per_connection_buffer_limit_bytes", 1 << 20),
         type=type,
         dns=dns,
-        policy=policy_settings(message, where, provided=found is None),
+        policy=policy,
         assignment=endpoints,
         thresholds=_thresholds(message.circuit_breakers, where.field("circuit_breakers")),
         http=http_settings(message, where),
