@@ -88,7 +88,7 @@ class UpstreamConnection(RequestWriter):
         self._request_done: bool = True
         self._request_chunked: bool = False
         self._head_request: bool = False
-        self._method = b""
+        self._method: bytes = b""
         self._upgrade: bool = False
         self._declared: bool = False
         """The upgrade request has a body of its own."""
@@ -213,11 +213,12 @@ class UpstreamConnection(RequestWriter):
         headers = request.headers
         method = request.method
         self._method = method
-        self._half_closes = method == b"CONNECT"
+        connect = method == b"CONNECT"
+        self._half_closes = connect
         self._head_request = method == b"HEAD"
         self._upgrade = upgrade
         self._request_chunked = False
-        target = request.path if method != b"CONNECT" else request.authority
+        target = request.authority if connect else request.path
         parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", request.authority, b"\r\n"]
         parts.extend([field.wire for field in headers.fields])
         if headers.mask & CONTENT_LENGTH and headers.find(b"content-length") is not None:
