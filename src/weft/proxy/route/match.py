@@ -356,9 +356,21 @@ _KNOWN: Final = frozenset(
 )  # fmt: skip
 
 
+_PATHS: Final = frozenset(
+    ("prefix", "path", "safe_regex", "path_separated_prefix", "connect_matcher", "path_match_policy", "case_sensitive")
+)
+"""Fields that ask for nothing but a path, as most matches do."""
+
+
 def route_match(message: Any, where: Where) -> RouteMatch:
     """From an ``envoy.config.route.v3.RouteMatch``."""
-    only(message, _KNOWN, where)
+    given = only(message, _KNOWN, where)
+    conditions = () if given <= _PATHS else tuple(_conditions(message, where))
+    return RouteMatch(_path_match(message, where), conditions)
+
+
+def _conditions(message: Any, where: Where) -> list[Condition]:
+    """All that is asked besides the path, in the order in which it is asked."""
     conditions: list[Condition] = []
     if message.HasField("runtime_fraction"):
         share = fraction(message.runtime_fraction.default_value)
@@ -385,7 +397,7 @@ def route_match(message: Any, where: Where) -> RouteMatch:
     place = where.field("filter_state")
     for i, state in enumerate(items(message, "filter_state")):
         conditions.append(_filter_state(state, place.item(i)))
-    return RouteMatch(_path_match(message, where), tuple(conditions))
+    return conditions
 
 
 def _path_match(message: Any, where: Where) -> PathMatch:
