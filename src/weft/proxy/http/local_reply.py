@@ -12,6 +12,7 @@ from weft.api.problems import Where
 from weft.api.values import wrapped
 from weft.http.headers import CONTENT_TYPE, Field, Headers
 from weft.http.message import Response
+from weft.proxy.http.asked import is_grpc_call
 from weft.proxy.observe.json_format import BodyFormat, substitution_format
 from weft.proxy.observe.log_filter import LogFilter, log_filter
 from weft.proxy.route.header_rules import HeaderEdits, header_edit
@@ -26,11 +27,6 @@ _GRPC_STATUS: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503:
 _DEADLINE_EXCEEDED: Final = 4
 _GRPC_SAFE: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 """What gRPC leaves unescaped in a message, besides what URLs do."""
-
-
-def _is_grpc(stream: "Stream") -> bool:
-    content_type = stream.head.headers.find(b"content-type") or b""
-    return content_type.startswith(b"application/grpc") and content_type[16:17] in (b"", b"+")
 
 
 _TEXT: Final = Field(b"content-type", b"text/plain")
@@ -136,7 +132,7 @@ class LocalReply:
             response.status = status
             if said is not None and body != given and headers.find(b"content-type") == said:
                 headers.put(content_type)  # it told of another body
-        if stream.request is not None and stream.head.headers.mask & CONTENT_TYPE and _is_grpc(stream):
+        if stream.request is not None and is_grpc_call(stream.head.headers):
             self._grpc(stream, response, body)
             return
         if response.status == 204:

@@ -303,9 +303,9 @@ class FilterStateInput(Input):
 def filter_state(key: str, connection: ConnectionInfo, info: StreamInfo | None) -> Any:
     """The object of that key, of the exchange or else of its connection; None when there is none."""
     found: Any = None
-    if info is not None and info.filter_state is not None:
-        found = info.filter_state.get(key)
-    if found is None and connection.filter_state is not None:
+    if info is not None:
+        found = info.state(key)
+    elif connection.filter_state is not None:
         found = connection.filter_state.get(key)
     return found
 

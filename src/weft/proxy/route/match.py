@@ -21,7 +21,6 @@ from weft.proxy.matchers import (
     query_parameter_matcher,
     string_matcher,
 )
-from weft.proxy.matching.inputs import filter_state
 from weft.proxy.observe.stream_info import StreamInfo
 from weft.proxy.prefixes import PrefixTable, canonical_all, parsed
 from weft.proxy.regex import Regex, compile_regex
@@ -262,11 +261,11 @@ class FilterStateCondition(Condition):
         self.matcher: StringMatcher = matcher
 
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
-        value = filter_state(self.key, info.connection, info)
+        value = info.state(self.key)
         return value is not None and self.matcher.matches(str(value).encode("utf-8", "surrogateescape"))
 
     def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
-        value = filter_state(self.key, info.connection, info)
+        value = info.state(self.key)
         return [] if value is None else [str(value)]
 
     def describe(self) -> str:
@@ -285,7 +284,7 @@ class FilterStateAddressCondition(Condition):
         self._table: PrefixTable[bool] = PrefixTable(dict.fromkeys(prefixes, True))
 
     def holds(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> bool:
-        value = filter_state(self.key, info.connection, info)
+        value = info.state(self.key)
         if value is None:
             return False
         text: str = value.ip if isinstance(value, Address) else str(value)
@@ -293,7 +292,7 @@ class FilterStateAddressCondition(Condition):
         return address is not None and (self._table.find(address[0], address[1]) is not None) != self.invert
 
     def seen(self, request: Request, info: StreamInfo, random_value: int, runtime: Runtime) -> list[str]:
-        value = filter_state(self.key, info.connection, info)
+        value = info.state(self.key)
         return [] if value is None else [str(value)]
 
     def describe(self) -> str:
